@@ -1,0 +1,90 @@
+# topdown: build, run, test, install. `make` alone lists the targets.
+
+CARGO   = cargo
+PREFIX  = /usr/local
+BINDIR  = $(PREFIX)/bin
+MANDIR  = $(PREFIX)/share/man/man1
+DESTDIR =
+
+# for the run targets
+HOST =
+PORT =
+ARGS =
+FILE = HelloWorld.html
+
+BIN   = target/release/topdown
+TOOLS = web-server web-client udp-server udp-client tcp-server tcp-client
+MAN   = $(wildcard man/*.1)
+
+help:              ## list the targets
+	@grep -hE '^[a-z][a-z -]*:.*## ' Makefile | \
+	  awk -F ' *:.*## *' '{ printf "  make %-18s %s\n", $$1, $$2 }'
+	@echo
+	@echo "  HOST= PORT= ARGS= FILE= choose for the run targets:"
+	@echo "  make run-web-client HOST=example.com PORT=80 FILE=index.html"
+
+build:             ## build the program: target/release/topdown
+	$(CARGO) build --release --locked
+
+run-web-server: build     ## serve www on 127.0.0.1:6789 until Ctrl-C
+	$(BIN) web-server $(if $(PORT),-l $(PORT)) $(ARGS)
+
+run-web-client: build     ## get FILE from a server (its own unless HOST=)
+	@BIN=$(BIN) HOST='$(HOST)' PORT='$(PORT)' tests/run-client \
+	  web-server 6789 web-client %h %p '$(FILE)' $(ARGS)
+
+run-udp-server: build     ## upper-case server over UDP, port 12000
+	$(BIN) udp-server $(if $(PORT),-l $(PORT)) $(ARGS)
+
+run-udp-client: build     ## type lines, get them in upper case, over UDP
+	@BIN=$(BIN) HOST='$(HOST)' PORT='$(PORT)' tests/run-client \
+	  udp-server 12000 udp-client %h %p $(ARGS)
+
+run-tcp-server: build     ## upper-case server over TCP, port 12000
+	$(BIN) tcp-server $(if $(PORT),-l $(PORT)) $(ARGS)
+
+run-tcp-client: build     ## type lines, get them in upper case, over TCP
+	@BIN=$(BIN) HOST='$(HOST)' PORT='$(PORT)' tests/run-client \
+	  tcp-server 12000 tcp-client %h %p $(ARGS)
+
+test:              ## run the tests; what a missing program skips is printed
+	$(CARGO) test --release --locked
+
+check: fmt clippy test lint refs    ## all that must hold before a commit
+
+fmt:               ## is the source formatted?
+	$(CARGO) fmt --check
+
+clippy:            ## no warnings
+	$(CARGO) clippy --release --locked --all-targets -- -D warnings
+
+lint:              ## are the man pages well-formed? (needs mandoc)
+	tests/lint-man $(MAN)
+
+refs:              ## does all exist that README and man pages name?
+	tests/refs
+
+bench:             ## measure beside nginx and others (see tests/bench)
+	$(CARGO) build --release --locked --bins --benches
+	python3 tests/bench/bench.py $(ARGS)
+
+install: build     ## install program and man pages (PREFIX, DESTDIR)
+	mkdir -p $(DESTDIR)$(BINDIR) $(DESTDIR)$(MANDIR)
+	install -m 755 $(BIN) $(DESTDIR)$(BINDIR)/topdown
+	install -m 644 $(MAN) $(DESTDIR)$(MANDIR)
+
+install-links:     ## a symlink for each tool: some names may be taken
+	for tool in $(TOOLS); do \
+	  ln -s topdown $(DESTDIR)$(BINDIR)/$$tool; done
+
+uninstall:         ## take away what install and install-links put there
+	for tool in $(TOOLS); do link=$(DESTDIR)$(BINDIR)/$$tool; \
+	  test "$$(readlink $$link)" != topdown || rm $$link; done
+	rm -f $(DESTDIR)$(BINDIR)/topdown
+	rm -f $(addprefix $(DESTDIR)$(MANDIR)/,$(notdir $(MAN)))
+
+clean:             ## remove what was built
+	$(CARGO) clean
+
+.PHONY: help build test check fmt clippy lint refs bench install \
+  install-links uninstall clean $(addprefix run-,$(TOOLS))

@@ -1,0 +1,31 @@
+//! HTTP, the Web's protocol: KR 2.2, RFC 9110 (semantics) and RFC 9112
+//! (HTTP/1.1).
+//!
+//! Read `message`, `body` and `wire` first, on which everything stands; then
+//! `server` with `answer`, and `client`.
+
+pub mod client;
+pub mod server;
+
+mod answer;
+mod bad;
+mod body;
+mod condition;
+mod date;
+mod download;
+mod explain;
+mod fetch;
+mod files;
+mod listing;
+mod log;
+mod media_type;
+mod message;
+mod origin;
+mod reply;
+mod store;
+mod timing;
+mod url;
+mod wire;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,320 @@
+//! `/fetch?url=http://…`: the web server as a client. It gets the page,
+//! saves it under `ROOT/fetched/HOST/PATH` and sends the saved file.
+//!
+//! A server that fetches what strangers name is a way into the network that
+//! it stands in (server-side request forgery). So this is off unless asked
+//! for with `--fetch`; and on a server that can be reached from outside,
+//! only public addresses are fetched from: as resolved, and for every
+//! redirect anew, and the connection goes to the very address looked at.
+
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::time::{Duration, Instant};
+
+use super::answer::{Asked, Site, represent};
+use super::body::Body;
+use super::message::Response;
+use super::origin::{self, Reach, body_fault};
+use super::reply::Reply;
+use super::store::Found;
+use super::url::{Url, decode};
+use super::wire::is_timeout;
+use crate::error::{Doing, Error};
+use crate::net::{self, Family};
+use crate::trace::Trace;
+
+const MAX_SIZE: u64 = 16 << 20;
+const MAX_REDIRECTS: usize = 5;
+/// Fetches at a time.
+const MAX_FETCHES: usize = 16;
+/// Each single wait, and a whole fetch.
+const PATIENCE: Duration = Duration::from_secs(10);
+const TOTAL: Duration = Duration::from_secs(30);
+/// A fetch says so, so that a loop through ourselves ends.
+const VIA: &str = "topdown-fetch";
+
+pub struct Fetch {
+    root: PathBuf,
+    /// Fetch from public addresses only.
+    public_only: bool,
+    running: AtomicUsize,
+}
+
+impl Fetch {
+    pub fn new(root: &str, public_only: bool) -> Fetch {
+        let running = AtomicUsize::new(0);
+        Fetch { root: PathBuf::from(root), public_only, running }
+    }
+
+    /// Makes `reply` the answer to `/fetch?query`.
+    pub fn answer(
+        &self,
+        site: &Site,
+        query: &str,
+        asked: &Asked,
+        reply: &mut Reply,
+    ) {
+        let via = asked.request.fields.text("via").unwrap_or_default();
+        if via.contains(VIA) {
+            return reply.page(508, "This fetch leads back to this server.");
+        }
+        let url = match wanted(query) {
+            Ok(url) => url,
+            Err(why) => return reply.page(400, &why),
+        };
+        let fetched = match self.running.fetch_add(1, SeqCst) {
+            before if before < MAX_FETCHES => Some(self.fetch(&url)),
+            _ => None,
+        };
+        self.running.fetch_sub(1, SeqCst);
+        let path = match fetched {
+            None => return reply.page(503, "Too many fetches at once."),
+            Some(Err(error)) => {
+                let status = status(&error);
+                return reply.page(status, &format!("{url}: {error}"));
+            }
+            Some(Ok(path)) => path,
+        };
+        asked.trace.fact(|| format!("fetched {url}, saved as {path}"));
+        match site.store.find(&site.root, path.as_bytes()) {
+            Ok(Found::File(file)) => represent(asked, &file, reply),
+            _ => reply.page(500, "The saved file cannot be read."),
+        }
+    }
+
+    /// Gets the page and saves it; answers its path on this server.
+    fn fetch(&self, first: &Url) -> Result<String, Error> {
+        let deadline = Instant::now() + TOTAL;
+        let mut url = first.clone();
+        for _ in 0..=MAX_REDIRECTS {
+            match self.get(&url, deadline)? {
+                Got::Saved(path) => return Ok(path),
+                Got::Redirect(next) => url = next,
+            }
+        }
+        Err(Error::protocol("follow redirects", "there are too many"))
+    }
+
+    fn get(&self, url: &Url, deadline: Instant) -> Result<Got, Error> {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            let source = io::ErrorKind::TimedOut.into();
+            return Err(Error::Io { doing: "fetch".into(), source });
+        }
+        let patience = PATIENCE.min(left);
+        let reach = Reach { patience, family: Family::Any };
+        let trace = Trace::default();
+        let mut addresses =
+            net::resolve(&url.host, url.port, Family::Any, patience)?;
+        addresses.retain(|a| !self.public_only || is_public(a.ip()));
+        if addresses.is_empty() {
+            let why = "this address is not fetched from";
+            return Err(Error::protocol(url.host.clone(), why));
+        }
+        let mut wire = origin::connect(&addresses, &reach, &trace)?;
+        let head = format!(
+            "GET {} HTTP/1.1\r\nHost: {}\r\nVia: 1.1 {VIA}\r\n\
+             Accept: */*\r\nConnection: close\r\n\r\n",
+            url.path,
+            url.authority()
+        );
+        origin::send(&mut wire, head.as_bytes(), b"", &trace)?;
+        let mut head = Vec::new();
+        let follows =
+            origin::read_head(&mut wire, "GET", &mut head, patience, &trace)?;
+        let response = Response::parse(&mut head)
+            .map_err(|bad| Error::protocol("read the response", bad))?;
+        let location = response.fields.text("location");
+        if let (301 | 302 | 303 | 307 | 308, Some(to)) =
+            (response.status, location)
+        {
+            let next = url.join(to);
+            let next = next.map_err(|e| Error::protocol("redirect", e))?;
+            return Ok(Got::Redirect(next));
+        }
+        if response.status != 200 {
+            let why = format!("it answered {}", response.status);
+            return Err(Error::protocol("fetch", why));
+        }
+        let kind = response.fields.text("content-type").unwrap_or_default();
+        let path = safe_path(url, kind.starts_with("text/html"));
+        let file = self.root.join(&path);
+        wire.set_deadline(Some(left));
+        let body = Body::new(&mut wire, follows.framing);
+        save(body, &file)?;
+        Ok(Got::Saved(format!("/{path}")))
+    }
+}
+
+enum Got {
+    /// The path on this server.
+    Saved(String),
+    Redirect(Url),
+}
+
+/// The `url` of a form's query: `url=http%3A%2F%2F…`
+fn wanted(query: &str) -> Result<Url, String> {
+    let field = query.split('&').find_map(|pair| pair.strip_prefix("url="));
+    let text = field.ok_or("?url=http://… is missing.")?.replace('+', " ");
+    Url::parse(decode(&text)?.trim())
+}
+
+/// 504 when it took too long, 500 when it is our own disk, else 502.
+fn status(error: &Error) -> u16 {
+    match error {
+        Error::Io { source, .. } if is_timeout(source) => 504,
+        Error::Io { doing, .. } if doing.starts_with("save") => 500,
+        _ => 502,
+    }
+}
+
+/// `fetched/HOST/PATH`, of harmless names only. What is HTML gets a name
+/// that says so, since the server goes by names.
+fn safe_path(url: &Url, html: bool) -> String {
+    let mut path = String::from("fetched/");
+    path.push_str(&safe_name(&url.authority()));
+    let decoded = decode(&url.path).unwrap_or_else(|_| url.path.clone());
+    for name in decoded.split('/').filter(|name| !name.is_empty()) {
+        path.push('/');
+        path.push_str(&safe_name(name));
+    }
+    if decoded.ends_with('/') {
+        path.push_str("/index.html");
+    }
+    let named = path.ends_with(".html") || path.ends_with(".htm");
+    if html && !named {
+        path.push_str(".html");
+    }
+    path
+}
+
+/// A name that is neither hidden nor a way out, nor too long.
+fn safe_name(name: &str) -> String {
+    let safe = |c: char| c.is_alphanumeric() || "-._~=,@+".contains(c);
+    let name: String =
+        name.chars().take(60).map(|c| if safe(c) { c } else { '_' }).collect();
+    match name.strip_prefix('.') {
+        Some(rest) => format!("_{rest}"),
+        None => name,
+    }
+}
+
+/// Writes the body aside and renames it when it is whole.
+fn save(mut body: impl Read, file: &Path) -> Result<(), Error> {
+    let doing = || format!("save {}", file.display());
+    let directory = file.parent().unwrap_or(Path::new("."));
+    fs::create_dir_all(directory).doing(doing)?;
+    let mut random = [0; 8];
+    getrandom::fill(&mut random).map_err(io::Error::other).doing(doing)?;
+    let aside =
+        directory.join(format!(".{:x}.part", u64::from_ne_bytes(random)));
+    let mut copy = || -> Result<(), Error> {
+        let mut out = File::create(&aside).doing(doing)?;
+        let mut buffer = vec![0; 64 * 1024];
+        let mut size = 0;
+        loop {
+            let count = body.read(&mut buffer).map_err(body_fault)?;
+            if count == 0 {
+                break;
+            }
+            size += count as u64;
+            if size > MAX_SIZE {
+                let why = format!("larger than {} MiB", MAX_SIZE >> 20);
+                return Err(Error::protocol("read the body", why));
+            }
+            out.write_all(&buffer[..count]).doing(doing)?;
+        }
+        fs::rename(&aside, file).doing(doing)
+    };
+    let saved = copy();
+    if saved.is_err() {
+        let _ = fs::remove_file(&aside);
+    }
+    saved
+}
+
+/// An address of the public Internet: none of the special-purpose blocks
+/// of RFC 6890, and no IPv6 form that carries one of IPv4's.
+fn is_public(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => is_public_v4(v4),
+        IpAddr::V6(v6) => {
+            let s = v6.segments();
+            let embedded = |high: u16, low: u16| {
+                is_public_v4(Ipv4Addr::from(
+                    u32::from(high) << 16 | u32::from(low),
+                ))
+            };
+            match s {
+                [0, 0, 0, 0, 0, 0xffff, high, low] => embedded(high, low),
+                [0x64, 0xff9b, 0, 0, 0, 0, high, low] => embedded(high, low),
+                [0x2002, high, low, ..] => embedded(high, low),
+                // 2000::/3 is all that is given out, and of that not the
+                // blocks for protocols (2001::/23) and documentation
+                [0x2001, second, ..] if second < 0x200 => false,
+                [0x2001, 0xdb8, ..] => false,
+                [first, ..] => {
+                    first & 0xe000 == 0x2000 && v6 != Ipv6Addr::UNSPECIFIED
+                }
+            }
+        }
+    }
+}
+
+fn is_public_v4(address: Ipv4Addr) -> bool {
+    match address.octets() {
+        [0 | 10 | 127 | 224..=255, ..] => false,
+        [100, 64..=127, ..] => false,
+        [169, 254, ..] => false,
+        [172, 16..=31, ..] => false,
+        [192, 168, ..] => false,
+        [192, 0, 0 | 2, _] => false,
+        [198, 18..=19, ..] | [198, 51, 100, _] => false,
+        [203, 0, 113, _] => false,
+        _ => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn inner_addresses_are_not_public() {
+        for inner in [
+            "127.0.0.1", "10.1.2.3", "172.31.0.1", "192.168.1.1", "0.0.0.0",
+            "169.254.169.254", "100.64.0.1", "224.0.0.1", "::1", "::",
+            "fe80::1", "fc00::1", "::ffff:127.0.0.1", "64:ff9b::a00:1",
+            "2002:7f00:1::", "ff02::1", "2001:db8::1", "2001::1",
+        ] {
+            assert!(!is_public(inner.parse().unwrap()), "{inner}");
+        }
+        for public in ["1.1.1.1", "172.32.0.1", "2606:4700::1", "2a00::1"] {
+            assert!(is_public(public.parse().unwrap()), "{public}");
+        }
+    }
+
+    #[test]
+    fn saved_names_are_harmless() {
+        let path = |url: &str, html| safe_path(&Url::parse(url).unwrap(), html);
+        assert_eq!(path("h", true), "fetched/h/index.html");
+        assert_eq!(path("h:81/a/b.gif", false), "fetched/h_81/a/b.gif");
+        assert_eq!(path("h/a?b=1/2", true), "fetched/h/a_b=1/2.html");
+        assert_eq!(
+            path("h/%2e%2e/%2e%2e%2fetc/.ssh%00", false),
+            "fetched/h/_./_./etc/_ssh_"
+        );
+        let long = path(&format!("h/{}", "é".repeat(300)), false);
+        assert!(long.len() <= "fetched/h/".len() + 120);
+    }
+
+    #[test]
+    fn the_forms_query() {
+        let url = wanted("x=1&url=http%3A%2F%2Fh%2Fa+b").unwrap();
+        assert_eq!(url.to_string(), "http://h/a%20b");
+        assert!(wanted("").is_err() && wanted("url=%zz").is_err());
+    }
+}

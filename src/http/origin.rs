@@ -1,0 +1,173 @@
+//! The client's side of a connection to an origin server: open it, send a
+//! request, read up to the end of the response's head. The web client and
+//! the web server's `/fetch` share it.
+
+use std::io::{self, ErrorKind};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::bad::Bad;
+use super::body::{Framing, keeps_open};
+use super::explain;
+use super::message::Response;
+use super::wire::{NoHead, Wire};
+use crate::error::{Doing, Error};
+use crate::net;
+use crate::trace::{Party, Trace};
+
+/// More interim answers than this to one request are a fault.
+const MAX_INTERIM: usize = 32;
+
+/// How a server is reached.
+#[derive(Clone, Copy)]
+pub struct Reach {
+    /// The limit of every single wait.
+    pub patience: Duration,
+    pub family: net::Family,
+}
+
+/// Opens a connection: the three-way handshake of KR 3.5.6.
+pub fn connect(
+    addresses: &[SocketAddr],
+    reach: &Reach,
+    trace: &Trace,
+) -> Result<Wire, Error> {
+    trace.message(Party::Client, || "SYN: connection request".into());
+    let socket = net::connect(addresses, 0, reach.patience)?;
+    trace.message(Party::Server, || "SYN, ACK: connection granted".into());
+    trace.fact(|| sockets(&socket));
+    let patience = Some(reach.patience);
+    let prepare = || -> io::Result<()> {
+        socket.set_read_timeout(patience)?;
+        socket.set_write_timeout(patience)?;
+        // A request is one write: nothing to wait for. RFC 9293 §3.7.4
+        socket.set_nodelay(true)
+    };
+    prepare().doing(|| "prepare the socket")?;
+    Ok(Wire::new(Arc::new(socket), patience))
+}
+
+fn sockets(socket: &TcpStream) -> String {
+    match (socket.local_addr(), socket.peer_addr()) {
+        (Ok(local), Ok(peer)) => {
+            format!("connected: {local} to {peer} (the 4-tuple of KR 3.2)")
+        }
+        _ => "connected".into(),
+    }
+}
+
+/// Sends a request: its head and its body.
+pub fn send(
+    wire: &mut Wire,
+    head: &[u8],
+    body: &[u8],
+    trace: &Trace,
+) -> Result<(), Error> {
+    explain::head(trace, Party::Client, 0, head, "");
+    match wire.send(head, body) {
+        // A server that answers early may stop reading: its answer counts.
+        Err(e) if is_gone(&e) && !body.is_empty() => Ok(()),
+        other => other.doing(|| "send the request"),
+    }
+}
+
+fn is_gone(error: &io::Error) -> bool {
+    let kind = error.kind();
+    matches!(kind, ErrorKind::BrokenPipe | ErrorKind::ConnectionReset)
+}
+
+/// What the head of a response says of what follows.
+#[derive(Clone, Copy, Debug)]
+pub struct Follows {
+    pub framing: Framing,
+    /// The connection may be used again after the body.
+    pub stays_open: bool,
+}
+
+/// Why no response was had, when the connection may be to blame: a kept one
+/// that the server closed meanwhile deserves a second try.
+pub enum NoResponse {
+    /// Not a byte came.
+    Silence(Error),
+    Fault(Error),
+}
+
+impl From<NoResponse> for Error {
+    fn from(no_response: NoResponse) -> Error {
+        match no_response {
+            NoResponse::Silence(error) | NoResponse::Fault(error) => error,
+        }
+    }
+}
+
+/// Reads heads into `head` until one is final: 1xx are only interim.
+/// RFC 9110 §15.2
+pub fn read_head(
+    wire: &mut Wire,
+    method: &str,
+    head: &mut Vec<u8>,
+    patience: Duration,
+    trace: &Trace,
+) -> Result<Follows, NoResponse> {
+    let fault = |what: &dyn std::fmt::Display| {
+        NoResponse::Fault(Error::protocol("read the response", what))
+    };
+    for _ in 0..MAX_INTERIM {
+        wire.read_head(head, patience, false).map_err(no_head)?;
+        let copy = if trace.is_on() { head.clone() } else { Vec::new() };
+        let response = Response::parse(head).map_err(|bad| fault(&bad))?;
+        let framing = Framing::of_response(method, &response)
+            .map_err(|bad| fault(&bad))?;
+        explain::head(trace, Party::Server, 0, &copy, "");
+        if (100..200).contains(&response.status) {
+            if response.status == 101 {
+                return Err(fault(&"the server switched protocols unasked"));
+            }
+            continue;
+        }
+        trace.why(|| explain::framing(&response, framing));
+        let stays_open = keeps_open(response.version, &response.fields)
+            && framing != Framing::ToClose;
+        return Ok(Follows { framing, stays_open });
+    }
+    Err(fault(&"interim responses without end"))
+}
+
+fn no_head(no_head: NoHead) -> NoResponse {
+    let doing = "read the response";
+    let io = |source: io::Error| Error::Io { doing: doing.into(), source };
+    match no_head {
+        NoHead::Closed => NoResponse::Silence(Error::protocol(
+            doing,
+            "the server closed the connection without an answer",
+        )),
+        NoHead::Broken(e) if e.kind() == ErrorKind::UnexpectedEof => {
+            NoResponse::Fault(Error::protocol(
+                doing,
+                "the server closed the connection in mid-header",
+            ))
+        }
+        NoHead::Broken(e) if e.kind() == ErrorKind::ConnectionReset => {
+            NoResponse::Silence(io(e))
+        }
+        NoHead::Broken(e) => NoResponse::Fault(io(e)),
+        NoHead::Idle | NoHead::Slow => {
+            NoResponse::Fault(io(ErrorKind::TimedOut.into()))
+        }
+        NoHead::Bad(bad) => NoResponse::Fault(Error::protocol(doing, bad)),
+    }
+}
+
+/// A fault while reading a body, told as what it is.
+pub fn body_fault(error: io::Error) -> Error {
+    let doing = "read the body";
+    match Bad::from_io(&error) {
+        Some(bad) => Error::protocol(doing, bad),
+        None if error.kind() == ErrorKind::UnexpectedEof => Error::protocol(
+            doing,
+            "the connection ended before the body did",
+        ),
+        None => Error::Io { doing: doing.into(), source: error },
+    }
+}

@@ -1,0 +1,398 @@
+//! `web-server`: serves the files of a directory. KR 2.2, lab "Web Server".
+//!
+//! The lab's steps: (i) create a connection socket when contacted by a
+//! client, (ii) receive the HTTP request from it, (iii) parse the request to
+//! find the file, (iv) get the file, (v) create a response of the file
+//! preceded by header lines, (vi) send it over the connection. A file that
+//! is not there is answered with "404 Not Found".
+//!
+//! ```text
+//! $ topdown web-server
+//! topdown web-server: listening on 127.0.0.1:6789
+//! 127.0.0.1 - - [21/Nov/2026:09:30:00 +0000] "GET /HelloWorld.html HTTP/1.1" 200 404 "-" "curl/8.14"
+//! ```
+//!
+//! Read `run`, `serve`, `Session::request`; then `answer.rs` for (iii) to
+//! (v), `reply.rs` for (vi).
+//!
+//! Not here: content that programs make (CGI), compression, virtual hosts,
+//! HTTP/2. Each is a subject of its own and none is the book's.
+
+use std::io::{self, Read};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::answer::{Asked, Site};
+use super::bad::Bad;
+use super::body::{Body, Framing, keeps_open};
+use super::explain;
+use super::fetch::Fetch;
+use super::files::Root;
+use super::log;
+use super::message::{Request, Version};
+use super::reply::Reply;
+use super::store::Store;
+use super::wire::{NoHead, Wire, is_timeout};
+use crate::Tool;
+use crate::args::{self, Args};
+use crate::connections::{Connection, Connections, MAX_CONNECTIONS};
+use crate::error::{Doing, Error, Outcome, say};
+use crate::net;
+use crate::trace::{Party, Trace};
+
+pub static TOOL: Tool = Tool {
+    name: "web-server",
+    section: "KR 2.2",
+    summary: "serve the files of a directory over HTTP",
+    help: "\
+usage: topdown web-server [-evq] [-l [ADDR:]PORT] [--once | --sequential]
+                          [OPTION]... [ROOT]
+
+Serves the files beneath ROOT (default: www) over HTTP/1.1.
+
+  -l, --listen [ADDR:]PORT   where to listen (default: 127.0.0.1:6789)
+      --once                 answer one request, then exit (the lab)
+      --sequential           serve one connection at a time
+      --no-listing           no page for a directory without index.html
+      --dotfiles             serve files whose names begin with a dot
+      --echo                 /echo answers with the request as received
+      --fetch                /fetch?url=URL gets a page, saves and sends it
+      --max-connections N    answer 503 to more (default: 4096)
+      --idle SECONDS         end a connection idle for so long (default: 60)
+      --header-timeout SECONDS
+                             for the whole header (default: 10)
+      --body-timeout SECONDS
+                             for the whole request body (default: 60)
+      --send-timeout SECONDS
+                             for a client that does not read (default: 30)
+  -q, --quiet                no access log on standard output
+  -v, --verbose              print the dialogue on standard error
+  -e, --explain              the same, each line with its reason
+      --diagram FILE.svg     draw the run as a space-time diagram
+  -h, --help                 print this
+",
+    run,
+};
+
+const LISTEN: SocketAddr = SocketAddr::V4(std::net::SocketAddrV4::new(
+    std::net::Ipv4Addr::LOCALHOST,
+    6789,
+));
+
+/// A request's body, where one is taken at all.
+const MAX_BODY: u64 = 1 << 20;
+
+/// How long a client may take.
+struct Limits {
+    idle: Duration,
+    header: Duration,
+    body: Duration,
+    send: Duration,
+}
+
+/// All that the threads share.
+struct Server {
+    site: Site,
+    limits: Limits,
+    once: bool,
+    quiet: bool,
+    trace: Trace,
+}
+
+fn run(mut args: Args) -> Result<Outcome, Error> {
+    let listen = args.value("--listen", net::listen_address)?;
+    let limit = args::number("connections", 1..=1_000_000);
+    let limit = args.value("--max-connections", limit)?;
+    let sequential = args.flag("--sequential");
+    let address = listen.unwrap_or(LISTEN);
+    let server = Arc::new(Server::from_args(&mut args, address)?);
+    args.finish()?;
+
+    let server_socket = net::listen(address)?;
+    server.limits.apply(&server_socket).doing(|| "prepare the socket")?;
+    let address = server_socket.local_addr().doing(|| "listen")?;
+    let limit = limit.unwrap_or(MAX_CONNECTIONS);
+    let connections = Connections::new(limit, &server_socket)?;
+    say(format!("topdown web-server: listening on {address}"));
+    server.trace.fact(|| format!("the welcoming socket is {address}"));
+
+    if server.once || sequential {
+        // One connection at a time: the others wait in the kernel's queue.
+        while let Some((socket, client)) = connections.accept(&server_socket) {
+            if let Ok(connection) = connections.enter(socket, client)
+                && serve(&server, connection)
+                && server.once
+            {
+                break;
+            }
+        }
+    } else {
+        let (sharing, all) = (server.clone(), Arc::new(server_socket));
+        let serve = move |connection| {
+            serve(&sharing, connection);
+        };
+        connections.serve_all(all, serve, refuse)?;
+    }
+    server.trace.finish("web-server")?;
+    Ok(Outcome::Yes)
+}
+
+impl Server {
+    fn from_args(args: &mut Args, address: SocketAddr) -> Result<Self, Error> {
+        let limits = Limits::from_args(args)?;
+        let trace = Trace::from_args(args, Party::Server)?;
+        let (once, quiet) = (args.flag("--once"), args.flag("--quiet"));
+        let dotfiles = args.flag("--dotfiles");
+        let (echo, fetch) = (args.flag("--echo"), args.flag("--fetch"));
+        let listing = !args.flag("--no-listing");
+        let path = args.optional_operand().unwrap_or_else(|| "www".into());
+        let public_only = !address.ip().is_loopback();
+        let site = Site {
+            root: Root::open(&path, dotfiles)?,
+            store: Store::default(),
+            dotfiles,
+            listing,
+            echo,
+            fetch: fetch.then(|| Fetch::new(&path, public_only)),
+        };
+        Ok(Server { site, limits, once, quiet, trace })
+    }
+}
+
+impl Limits {
+    fn from_args(args: &mut Args) -> Result<Limits, Error> {
+        let mut limit = |name, default| -> Result<Duration, Error> {
+            let given = args.value(name, args::seconds)?;
+            Ok(given.unwrap_or(Duration::from_secs(default)))
+        };
+        Ok(Limits {
+            idle: limit("--idle", 60)?,
+            header: limit("--header-timeout", 10)?,
+            body: limit("--body-timeout", 60)?,
+            send: limit("--send-timeout", 30)?,
+        })
+    }
+
+    /// On Linux a connection socket inherits the welcoming socket's options:
+    /// set once here, they cost no call per connection.
+    fn apply(&self, server_socket: &TcpListener) -> io::Result<()> {
+        let (tcp, nodelay) = (libc::IPPROTO_TCP, libc::TCP_NODELAY);
+        net::set_option(server_socket, tcp, nodelay, 1)?;
+        net::set_time_limits(server_socket, self.idle, self.send)
+    }
+}
+
+/// 503, since all places are taken. RFC 9110 §15.6.4
+fn refuse(socket: TcpStream) {
+    let mut reply = Reply::new();
+    reply.page(503, "The server has all the connections that it takes.");
+    reply.field("Retry-After", 1);
+    reply.close = true;
+    reply.end_head(false);
+    let mut wire = Wire::new(Arc::new(socket), None);
+    if reply.send(&mut wire, false).is_ok() {
+        wire.close_gently();
+    }
+}
+
+/// (i) has happened: one connection, from its first request to its end.
+/// False when not even one request came.
+fn serve(server: &Server, connection: Connection) -> bool {
+    let client = connection.client;
+    server.trace.fact(|| format!("a connection socket for {client}"));
+    let socket = connection.socket.clone();
+    let wire = Wire::new(socket, Some(server.limits.idle));
+    let mut session = Session {
+        server,
+        connection,
+        wire,
+        path: Vec::new(),
+        body: Vec::new(),
+        reply: Reply::new(),
+        served: 0,
+    };
+    let mut head = Vec::new();
+    let next = loop {
+        match session.request(&mut head) {
+            Next::Request if !server.once => {}
+            next => break next,
+        }
+    };
+    let served = session.served > 0;
+    server.trace.fact(|| format!("the connection with {client} ends"));
+    if matches!(next, Next::CloseGently) {
+        session.wire.close_gently();
+    }
+    served
+}
+
+/// What one connection's thread works with.
+struct Session<'a> {
+    server: &'a Server,
+    connection: Connection,
+    wire: Wire,
+    path: Vec<u8>,
+    body: Vec<u8>,
+    reply: Reply,
+    served: u64,
+}
+
+/// How a connection goes on.
+enum Next {
+    Request,
+    Close,
+    /// The client may still be sending: let it see our answer.
+    CloseGently,
+}
+
+impl Session<'_> {
+    /// (ii) to (vi): one request, one response. `head` is room for the
+    /// request's head.
+    fn request(&mut self, head: &mut Vec<u8>) -> Next {
+        let server = self.server;
+        let may_wait = self.connection.set_idle(true);
+        if !may_wait && self.wire.buffered().is_empty() {
+            return Next::Close;
+        }
+        // (ii) receive the HTTP request
+        let limit = server.limits.header;
+        let received = self.wire.read_head(head, limit, true);
+        self.connection.set_idle(false);
+        match received {
+            Ok(()) => {}
+            Err(NoHead::Closed | NoHead::Idle | NoHead::Broken(_)) => {
+                return Next::Close;
+            }
+            Err(NoHead::Slow) => return self.refuse(head, Bad::TooSlow),
+            Err(NoHead::Bad(bad)) => return self.refuse(head, bad),
+        }
+        let number = self.connection.number;
+        explain::head(&server.trace, Party::Client, number, head, "");
+        // (iii) parse the request
+        let request = match Request::parse(head) {
+            Ok(request) => request,
+            Err(bad) => return self.refuse(head, bad),
+        };
+        match self.receive_body(&request) {
+            Ok(rest) => self.respond(&request, head, rest),
+            Err(bad) => self.refuse(head, bad),
+        }
+    }
+
+    /// Reads the body, to its end: the next request begins behind it. One
+    /// that nobody wants is not even asked for when the client waits for
+    /// "100 Continue". Says whether some of the body may still come.
+    fn receive_body(&mut self, request: &Request) -> Result<bool, Bad> {
+        self.body.clear();
+        let framing = Framing::of_request(request)?;
+        let expects = request.fields.get("expect");
+        let wanted = self.server.site.wants_body(request);
+        match framing {
+            Framing::Empty => return Ok(false),
+            Framing::Length(length) if length > MAX_BODY => {
+                return Err(Bad::TooLarge);
+            }
+            _ => {}
+        }
+        match expects {
+            // "A server that receives a 100-continue expectation in an
+            // HTTP/1.0 request MUST ignore that expectation." RFC 9110
+            // §10.1.1
+            Some(_) if request.version == Version::Http10 => {}
+            Some(e) if !e.eq_ignore_ascii_case(b"100-continue") => {
+                return Err(Bad::Expectation);
+            }
+            Some(_) if !wanted => return Ok(true),
+            Some(_) if self.wire.buffered().is_empty() => {
+                let interim = b"HTTP/1.1 100 Continue\r\n\r\n";
+                let number = self.connection.number;
+                let trace = &self.server.trace;
+                explain::head(trace, Party::Server, number, interim, "");
+                self.wire.send(interim, b"").map_err(|_| Bad::TooSlow)?;
+            }
+            _ => {}
+        }
+        self.wire.set_deadline(Some(self.server.limits.body));
+        let body = Body::new(&mut self.wire, framing);
+        let read = body.take(MAX_BODY + 1).read_to_end(&mut self.body);
+        self.wire.set_deadline(None);
+        match read {
+            Ok(length) if length as u64 > MAX_BODY => Err(Bad::TooLarge),
+            Ok(_) => Ok(false),
+            Err(e) if is_timeout(&e) => Err(Bad::TooSlow),
+            Err(e) => Err(Bad::from_io(&e).unwrap_or(Bad::TooSlow)),
+        }
+    }
+
+    /// (iv) get the file, (v) make the response, (vi) send it.
+    fn respond(&mut self, request: &Request, head: &[u8], rest: bool) -> Next {
+        let server = self.server;
+        let trace = &server.trace;
+        let asked = Asked { request, head, body: &self.body, trace };
+        server.site.answer(&asked, &mut self.path, &mut self.reply);
+        let stays = keeps_open(request.version, &request.fields);
+        let stopping = !self.connection.set_idle(false);
+        self.reply.close = !stays || rest || stopping || server.once;
+        self.reply.end_head(request.version == Version::Http10);
+        trace.why(|| {
+            explain::connection(&request.fields, !self.reply.close).into()
+        });
+        let head_only = request.method == "HEAD";
+        match self.send(head, Some(request), head_only) {
+            Next::Close if rest => Next::CloseGently,
+            next => next,
+        }
+    }
+
+    /// Answers a request that breaks a rule, and ends the connection: what
+    /// comes next on it could be anything.
+    fn refuse(&mut self, head: &[u8], bad: Bad) -> Next {
+        let status = bad.status();
+        self.server.trace.why(|| format!("{status}: {bad}"));
+        self.reply.page(status, &format!("{bad}."));
+        self.reply.close = true;
+        self.reply.end_head(false);
+        self.send(head, None, false)
+    }
+
+    fn send(
+        &mut self,
+        head: &[u8],
+        request: Option<&Request>,
+        head_only: bool,
+    ) -> Next {
+        let server = self.server;
+        let number = self.connection.number;
+        let reply = &self.reply;
+        if server.trace.is_on() {
+            let octets = match head_only {
+                true => String::new(),
+                false => format!(" + {} B", reply.content.length()),
+            };
+            let (trace, party) = (&server.trace, Party::Server);
+            explain::head(trace, party, number, &reply.head, &octets);
+        }
+        let sent = reply.send(&mut self.wire, head_only);
+        self.served += 1;
+        if !server.quiet {
+            let line = head.split(|b| matches!(b, b'\r' | b'\n')).next();
+            let line = line.unwrap_or_default();
+            let fields = request.map(|r| &r.fields);
+            let octets = *sent.as_ref().unwrap_or(&0);
+            let client = self.connection.client.ip();
+            log::access(client, line, fields, reply.status, octets);
+        }
+        let close = reply.close;
+        // what the reply holds, such as an open file, is not kept waiting
+        self.reply.content = super::reply::Content::Empty;
+        match sent {
+            Err(_) => Next::Close,
+            Ok(_) if !close => Next::Request,
+            Ok(_) if request.is_some() && self.wire.buffered().is_empty() => {
+                Next::Close
+            }
+            Ok(_) => Next::CloseGently,
+        }
+    }
+}

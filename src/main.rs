@@ -1,0 +1,157 @@
+//! topdown: the socket-programming labs of Kurose & Ross, *Computer
+//! Networking: A Top-Down Approach* (8th edition, "KR"), as real tools.
+//!
+//! This file is the table of contents: the protocols in the book's order,
+//! the table of tools, and the way from a name to its tool.
+
+mod args;
+mod connections;
+mod diagram;
+mod error;
+mod net;
+mod signal;
+mod trace;
+
+mod http; // KR 2.2    RFC 9110, 9112
+
+use std::io::{self, Write};
+use std::path::Path;
+use std::process::ExitCode;
+
+use args::Args;
+use error::{Error, Outcome, say, wrote};
+
+/// One tool: a row in the table, and all that the dispatch knows of it.
+pub struct Tool {
+    pub name: &'static str,
+    /// Where the book treats it.
+    pub section: &'static str,
+    pub summary: &'static str,
+    /// Synopsis and options; `args.rs` parses by it.
+    pub help: &'static str,
+    pub run: fn(Args) -> Result<Outcome, Error>,
+}
+
+/// In the book's order.
+static TOOLS: [&Tool; 2] = [
+    &http::server::TOOL, // 2.2
+    &http::client::TOOL, // 2.2.3
+];
+
+fn main() -> ExitCode {
+    let mut words = Vec::new();
+    for word in std::env::args_os() {
+        match word.into_string() {
+            Ok(word) => words.push(word),
+            Err(word) => {
+                say(format!("topdown: not UTF-8: {}", word.display()));
+                return ExitCode::from(2);
+            }
+        }
+    }
+    // A symbolic link named after a tool runs it.
+    let own_name = words.first().and_then(|w| Path::new(w).file_name());
+    let linked = own_name.and_then(|n| n.to_str()).and_then(find);
+    let (name, outcome) = match linked {
+        Some(tool) => (tool.name, run(tool, &words[1..])),
+        None => match words.get(1) {
+            Some(name) => (name.as_str(), dispatch(name, &words[2..])),
+            None => ("help", list()),
+        },
+    };
+    match outcome {
+        Ok(Outcome::Yes) => ExitCode::SUCCESS,
+        Ok(Outcome::No) => ExitCode::from(1),
+        Err(Error::OutputClosed) => ExitCode::SUCCESS,
+        Err(error) => {
+            match find(name) {
+                Some(tool) => say(format!("topdown {}: {error}", tool.name)),
+                None => say(format!("topdown: {error}")),
+            }
+            if let (Error::Usage(_), Some(tool)) = (&error, find(name)) {
+                say(synopsis(tool));
+            }
+            ExitCode::from(error.exit_status())
+        }
+    }
+}
+
+/// The first word is a tool's name, or one of the few others.
+fn dispatch(name: &str, rest: &[String]) -> Result<Outcome, Error> {
+    match name {
+        "help" | "-h" | "--help" => match rest.first() {
+            Some(tool) => print(known(tool)?.help),
+            None => list(),
+        },
+        "-V" | "--version" => {
+            print(concat!("topdown ", env!("CARGO_PKG_VERSION"), "\n"))
+        }
+        _ => run(known(name)?, rest),
+    }
+}
+
+fn run(tool: &'static Tool, words: &[String]) -> Result<Outcome, Error> {
+    let mut args = Args::new(tool, words)?;
+    match args.flag("--help") {
+        true => print(tool.help),
+        false => (tool.run)(args),
+    }
+}
+
+fn find(name: &str) -> Option<&'static Tool> {
+    TOOLS.into_iter().find(|tool| tool.name == name)
+}
+
+/// The tool of that name; else the error names the nearest.
+fn known(name: &str) -> Result<&'static Tool, Error> {
+    find(name).ok_or_else(|| {
+        let near = TOOLS.iter().min_by_key(|t| distance(t.name, name));
+        let near = near.filter(|t| distance(t.name, name) <= 4);
+        let hint = match near {
+            Some(tool) => format!("did you mean '{}'?", tool.name),
+            None => "'topdown' alone lists the tools".into(),
+        };
+        Error::Usage(format!("there is no tool '{name}': {hint}"))
+    })
+}
+
+/// How many characters to insert, delete or replace to get from one name to
+/// the other: the distance-vector's own cousin, a minimum over neighbours.
+fn distance(from: &str, to: &str) -> usize {
+    let to: Vec<char> = to.chars().collect();
+    let mut row: Vec<usize> = (0..=to.len()).collect();
+    for (i, a) in from.chars().enumerate() {
+        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
+        for (j, b) in to.iter().enumerate() {
+            let replaced = diagonal + usize::from(a != *b);
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(diagonal + 1).min(row[j] + 1);
+        }
+    }
+    row[to.len()]
+}
+
+/// `topdown` alone.
+fn list() -> Result<Outcome, Error> {
+    let mut text = String::from(
+        "usage: topdown TOOL [OPTION]... [OPERAND]...\n\
+         \x20      topdown TOOL --help\n\n\
+         The labs of Kurose & Ross, \"Computer Networking: A Top-Down \
+         Approach\".\n\n",
+    );
+    for tool in TOOLS {
+        let (name, section) = (tool.name, tool.section);
+        text.push_str(&format!("  {name:12}  {section:9}  {}\n", tool.summary));
+    }
+    print(&text)
+}
+
+/// The usage lines of a tool's help.
+fn synopsis(tool: &Tool) -> &str {
+    tool.help.split("\n\n").next().unwrap_or_default()
+}
+
+fn print(text: &str) -> Result<Outcome, Error> {
+    wrote(io::stdout().write_all(text.as_bytes()))?;
+    Ok(Outcome::Yes)
+}

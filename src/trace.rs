@@ -1,0 +1,331 @@
+//! What passed on the wire, for the reader.
+//!
+//! A tool calls a `Trace` beside each send and receive. From this one list
+//! of events come `-v`, the dialogue in the book's notation,
+//!
+//! ```text
+//! C: GET /index.html HTTP/1.1
+//! S: HTTP/1.1 200 OK
+//! ```
+//!
+//! `-e`, the same with a note in the margin (what this is, by which rule),
+//! and `--diagram`, the book's space-time diagram (`diagram.rs`). When none
+//! is asked for, a `Trace` is empty: every call returns before it formats,
+//! allocates or reads the clock.
+
+use std::fs;
+use std::io::{self, IsTerminal, Write};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::args::{Args, text};
+use crate::diagram;
+use crate::error::{Doing, Error, printable};
+
+/// A diagram of more events would be a poster.
+const MAX_EVENTS: usize = 200;
+
+/// Columns when standard error is not a terminal.
+const DEFAULT_WIDTH: usize = 100;
+
+/// Who speaks: a letter in the dialogue, a time line in the diagram.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Party {
+    Client,
+    Server,
+}
+
+impl Party {
+    pub fn name(self) -> &'static str {
+        match self {
+            Party::Client => "client",
+            Party::Server => "server",
+        }
+    }
+
+    fn letter(self) -> char {
+        match self {
+            Party::Client => 'C',
+            Party::Server => 'S',
+        }
+    }
+
+    pub fn other(self) -> Party {
+        match self {
+            Party::Client => Party::Server,
+            Party::Server => Party::Client,
+        }
+    }
+}
+
+/// One thing that happened, for the diagram.
+#[derive(Clone, Debug)]
+pub struct Event {
+    /// Since the start of the run, by the clock of the tool that records.
+    pub at: Duration,
+    pub what: What,
+    pub label: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum What {
+    /// A message of this party left (when it is ours) or arrived.
+    Message(Party),
+    /// A message of this party that did not arrive.
+    Lost(Party),
+    /// A wait of ours that began then and ends at the event's time.
+    TimeOut { since: Duration },
+}
+
+/// Nothing, or where the events go. A clone is the same trace.
+#[derive(Clone, Default)]
+pub struct Trace(Option<Arc<Recorder>>);
+
+struct Recorder {
+    here: Party,
+    verbose: bool,
+    explain: bool,
+    diagram: Option<PathBuf>,
+    width: usize,
+    colour: bool,
+    start: Instant,
+    events: Mutex<Vec<Event>>,
+}
+
+impl Trace {
+    /// Reads `--verbose`, `--explain` (which includes it) and `--diagram`.
+    /// `here` is the party that the tool plays.
+    pub fn from_args(args: &mut Args, here: Party) -> Result<Trace, Error> {
+        let diagram = args.value("--diagram", text)?.map(PathBuf::from);
+        let explain = args.flag("--explain");
+        let verbose = args.flag("--verbose") || explain;
+        if !verbose && diagram.is_none() {
+            return Ok(Trace(None));
+        }
+        if let Some(file) = &diagram {
+            // now rather than after the run, which may not come again
+            fs::write(file, "").doing(|| format!("{}", file.display()))?;
+        }
+        Ok(Trace(Some(Arc::new(Recorder {
+            here,
+            verbose,
+            explain,
+            diagram,
+            width: terminal_width().unwrap_or(DEFAULT_WIDTH),
+            colour: io::stderr().is_terminal()
+                && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty()),
+            start: Instant::now(),
+            events: Mutex::default(),
+        }))))
+    }
+
+    pub fn is_on(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// One line of the dialogue, with the note that `-e` puts beside it.
+    /// `number` tells conversations apart; 0 where there is only one.
+    pub fn line(
+        &self,
+        party: Party,
+        number: u64,
+        line: impl AsRef<[u8]>,
+        note: impl FnOnce() -> String,
+    ) {
+        let Some(recorder) = self.0.as_ref().filter(|r| r.verbose) else {
+            return;
+        };
+        let letter = party.letter();
+        let line = printable(line);
+        let line = match number {
+            0 | 1 => format!("{letter}: {line}"),
+            _ => format!("#{number} {letter}: {line}"),
+        };
+        let note = if recorder.explain { note() } else { String::new() };
+        recorder.print(&line, &note);
+    }
+
+    /// A fact or a decision that is no line of the dialogue: under `-v`.
+    pub fn fact(&self, text: impl FnOnce() -> String) {
+        if let Some(recorder) = self.0.as_ref().filter(|r| r.verbose) {
+            recorder.print(&format!("-- {}", text()), "");
+        }
+    }
+
+    /// The reason of a decision, in the margin: under `-e`.
+    pub fn why(&self, reason: impl FnOnce() -> String) {
+        if let Some(recorder) = self.0.as_ref().filter(|r| r.explain) {
+            recorder.print("", &reason());
+        }
+    }
+
+    /// A drawing of several lines, such as a header's: under `-e`.
+    pub fn drawing(&self, drawing: impl FnOnce() -> String) {
+        if self.0.as_ref().is_some_and(|r| r.explain) {
+            let _ = io::stderr().write_all(drawing().as_bytes());
+        }
+    }
+
+    /// A message for the diagram.
+    pub fn message(&self, from: Party, label: impl FnOnce() -> String) {
+        self.event(|_| What::Message(from), label);
+    }
+
+    /// A message for the diagram that did not arrive.
+    pub fn lost(&self, from: Party, label: impl FnOnce() -> String) {
+        self.event(|_| What::Lost(from), label);
+    }
+
+    /// A wait that has just ended in vain.
+    pub fn timed_out(&self, waited: Duration, label: impl FnOnce() -> String) {
+        let since = |at: Duration| at.saturating_sub(waited);
+        self.event(|at| What::TimeOut { since: since(at) }, label);
+    }
+
+    fn event(
+        &self,
+        what: impl FnOnce(Duration) -> What,
+        label: impl FnOnce() -> String,
+    ) {
+        let drawn = |r: &&Arc<Recorder>| r.diagram.is_some();
+        let Some(recorder) = self.0.as_ref().filter(drawn) else { return };
+        let at = recorder.start.elapsed();
+        let mut events =
+            recorder.events.lock().unwrap_or_else(PoisonError::into_inner);
+        if events.len() < MAX_EVENTS {
+            events.push(Event { at, what: what(at), label: label() });
+        }
+    }
+
+    /// Writes the diagram, if one was asked for. To be called at the end.
+    pub fn finish(&self, title: &str) -> Result<(), Error> {
+        let Some(recorder) = &self.0 else { return Ok(()) };
+        let Some(file) = &recorder.diagram else { return Ok(()) };
+        let events =
+            recorder.events.lock().unwrap_or_else(PoisonError::into_inner);
+        let drawing = diagram::draw(title, recorder.here, &events);
+        fs::write(file, drawing).doing(|| format!("write {}", file.display()))
+    }
+}
+
+impl Recorder {
+    /// The line on the left, the note in the margin on the right; beside
+    /// each other where they fit, in one write so that threads do not mix.
+    fn print(&self, line: &str, note: &str) {
+        let margin = (self.width * 45 / 100).clamp(30, 60);
+        let room = self.width.saturating_sub(margin + 3).max(24);
+        let notes = wrap(note, room);
+        let mut out = String::new();
+        let mut beside = notes.iter();
+        let long = line.chars().count() >= margin;
+        if long || notes.is_empty() {
+            out.push_str(line);
+        } else {
+            let first = beside.next().map_or("", |note| note);
+            out.push_str(&format!("{line:margin$}{}", self.dim(first)));
+        }
+        out.push('\n');
+        for note in beside {
+            out.push_str(&format!("{:margin$}{}\n", "", self.dim(note)));
+        }
+        let _ = io::stderr().write_all(out.as_bytes());
+    }
+
+    fn dim(&self, note: &str) -> String {
+        match self.colour {
+            true => format!("\x1b[2m| {note}\x1b[0m"),
+            false => format!("| {note}"),
+        }
+    }
+}
+
+/// Breaks a text into lines of at most `width` characters, where it can.
+fn wrap(text: &str, width: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split_whitespace() {
+        match lines.last_mut() {
+            Some(line)
+                if line.chars().count() + 1 + word.chars().count()
+                    <= width =>
+            {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_string()),
+        }
+    }
+    lines
+}
+
+/// The columns of the terminal that standard error is, if it is one.
+fn terminal_width() -> Option<usize> {
+    // SAFETY: all zeros is a valid winsize, and the call fills it in.
+    let size = unsafe {
+        let mut size: libc::winsize = std::mem::zeroed();
+        if libc::ioctl(libc::STDERR_FILENO, libc::TIOCGWINSZ, &mut size) != 0 {
+            return None;
+        }
+        size
+    };
+    Some(usize::from(size.ws_col)).filter(|columns| *columns >= 40)
+}
+
+/// Draws a header as the RFCs do, 32 bits a row, with this packet's values:
+/// `fields` are (what to write in the box, its width in bits).
+pub fn header_drawing(fields: &[(String, usize)]) -> String {
+    let rule = format!("  {}+\n", "+-".repeat(32));
+    let mut out = String::from("   0                   1                   ");
+    out.push_str("2                   3\n  ");
+    for bit in 0..32 {
+        out.push_str(&format!(" {}", bit % 10));
+    }
+    out.push('\n');
+    out.push_str(&rule);
+    let mut bits = 0;
+    for (text, width) in fields {
+        let room = width * 2 - 1;
+        let start = if bits == 0 { "  |" } else { "" };
+        out.push_str(&format!("{start}{text:^room$.room$}|"));
+        bits += width;
+        if bits >= 32 {
+            out.push('\n');
+            out.push_str(&rule);
+            bits = 0;
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_trace_formats_nothing() {
+        let trace = Trace::default();
+        trace.line(Party::Client, 0, "x", || unreachable!());
+        trace.fact(|| unreachable!());
+        trace.why(|| unreachable!());
+        trace.message(Party::Client, || unreachable!());
+        trace.finish("title").unwrap();
+    }
+
+    #[test]
+    fn notes_wrap_between_words() {
+        assert_eq!(wrap("a bb ccc dddd", 6), ["a bb", "ccc", "dddd"]);
+        assert_eq!(wrap("", 6), [""; 0]);
+    }
+
+    #[test]
+    fn a_header_is_drawn_as_the_rfc_draws_it() {
+        let fields = [("source 7".to_string(), 16), ("to 9".to_string(), 16)];
+        let drawing = header_drawing(&fields);
+        let row = drawing.lines().nth(3).unwrap();
+        assert_eq!(row.len(), 2 + 65);
+        assert_eq!(
+            row,
+            "  |           source 7            |             to 9              |"
+        );
+    }
+}
