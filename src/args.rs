@@ -92,9 +92,8 @@ impl Args {
                 Ok(None) => return Ok(values),
                 Err(other) => Err(other.to_string()),
             };
-            let usage = |fault| {
-                Error::Usage(format!("{}: {fault}", self.name(long)))
-            };
+            let usage =
+                |fault| Error::Usage(format!("{}: {fault}", self.name(long)));
             values.push(value.map_err(usage)?);
         }
     }
@@ -339,8 +338,8 @@ mod tests {
 
     #[test]
     fn values_keep_their_quotes_and_signs() {
-        let mut args = args(&["--list=\"a\"", "--list", "-1", "--", "-h"])
-            .unwrap();
+        let mut args =
+            args(&["--list=\"a\"", "--list", "-1", "--", "-h"]).unwrap();
         let list = args.values("--list", text).unwrap();
         assert_eq!(list, ["\"a\"", "-1"]);
         assert_eq!(args.rest(), ["-h"]);

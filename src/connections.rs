@@ -19,8 +19,9 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::error::{Doing, Error, reason, say};
+use crate::error::{Doing, Error, reason};
 use crate::net;
+use crate::output::say;
 use crate::signal;
 
 /// Connections at once, unless `--max-connections` says otherwise.

@@ -75,8 +75,8 @@ fn heights(events: &[Event]) -> Vec<(i32, bool)> {
     let mut heights = vec![(y, false)];
     for gap in gaps {
         let true_length = gap.as_secs_f64() * scale;
-        let length = true_length
-            .clamp(f64::from(LEAST_GAP), f64::from(GREATEST_GAP));
+        let length =
+            true_length.clamp(f64::from(LEAST_GAP), f64::from(GREATEST_GAP));
         y += length as i32;
         heights.push((y, true_length > length));
     }

@@ -11,7 +11,9 @@
 //! (`Outcome::No`), 2 there was no answer to speak of (`Error`).
 
 use std::fmt;
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind};
+
+use crate::output::printable;
 
 /// How a tool that ran to its end fared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,7 +70,7 @@ impl fmt::Display for Error {
 /// "would block" (EAGAIN), which says nothing to a reader.
 pub fn reason(error: &io::Error) -> String {
     match error.kind() {
-        ErrorKind::WouldBlock | ErrorKind::TimedOut => "timed out".into(),
+        _ if is_timeout(error) => "timed out".into(),
         ErrorKind::UnexpectedEof => "the peer closed the connection".into(),
         _ => {
             let text = error.to_string();
@@ -80,10 +82,23 @@ pub fn reason(error: &io::Error) -> String {
     }
 }
 
+/// A time limit of a socket, under either of its names.
+pub fn is_timeout(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut)
+}
+
+/// The peer reads no more of what we send.
+pub fn is_gone(error: &io::Error) -> bool {
+    let kind = error.kind();
+    matches!(kind, ErrorKind::BrokenPipe | ErrorKind::ConnectionReset)
+}
+
 /// `result.doing(|| format!("connect to {address}"))?`
 pub trait Doing<T> {
-    fn doing<S: Into<String>>(self, what: impl FnOnce() -> S)
-    -> Result<T, Error>;
+    fn doing<S: Into<String>>(
+        self,
+        what: impl FnOnce() -> S,
+    ) -> Result<T, Error>;
 }
 
 impl<T> Doing<T> for io::Result<T> {
@@ -95,52 +110,9 @@ impl<T> Doing<T> for io::Result<T> {
     }
 }
 
-/// The same for writes to our own standard output, where a closed pipe
-/// (`… | head -1`) is no fault.
-pub fn wrote<T>(result: io::Result<T>) -> Result<T, Error> {
-    result.map_err(|source| match source.kind() {
-        ErrorKind::BrokenPipe => Error::OutputClosed,
-        _ => Error::Io { doing: "write to standard output".into(), source },
-    })
-}
-
-/// One line on standard error. Unlike `eprintln!` it survives its closing.
-pub fn say(line: impl fmt::Display) {
-    let _ = io::stderr().write_all(format!("{line}\n").as_bytes());
-}
-
-/// Text from outside, made safe for a terminal: control characters, the
-/// ones that change the direction of writing, and bytes that are not UTF-8
-/// appear as escapes, everything else as it is.
-pub fn printable(text: impl AsRef<[u8]>) -> String {
-    let mut safe = String::with_capacity(text.as_ref().len());
-    for chunk in text.as_ref().utf8_chunks() {
-        for c in chunk.valid().chars() {
-            match c {
-                '\u{200e}'..='\u{200f}'
-                | '\u{202a}'..='\u{202e}'
-                | '\u{2066}'..='\u{2069}' => safe.extend(c.escape_unicode()),
-                c if c.is_control() => safe.extend(c.escape_default()),
-                c => safe.push(c),
-            }
-        }
-        for byte in chunk.invalid() {
-            safe.push_str(&format!("\\x{byte:02x}"));
-        }
-    }
-    safe
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn untrusted_text_cannot_drive_the_terminal() {
-        assert_eq!(printable("caf\u{e9} \u{1b}[2J"), "caf\u{e9} \\u{1b}[2J");
-        assert_eq!(printable(b"a\xff\r\n"), "a\\xff\\r\\n");
-        assert_eq!(printable("a\u{9b}b\u{202e}c"), "a\\u{9b}b\\u{202e}c");
-    }
 
     #[test]
     fn a_message_says_what_on_what_and_why() {

@@ -8,18 +8,24 @@ mod args;
 mod connections;
 mod diagram;
 mod error;
+mod input;
 mod net;
+mod output;
 mod signal;
 mod trace;
 
 mod http; // KR 2.2    RFC 9110, 9112
+mod tcp; // KR 2.7.2  RFC 9293
+mod udp; // KR 2.7.1  RFC 768
+mod upper_case; // KR 2.7
 
 use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
 use args::Args;
-use error::{Error, Outcome, say, wrote};
+use error::{Error, Outcome};
+use output::{say, wrote};
 
 /// One tool: a row in the table, and all that the dispatch knows of it.
 pub struct Tool {
@@ -33,9 +39,13 @@ pub struct Tool {
 }
 
 /// In the book's order.
-static TOOLS: [&Tool; 2] = [
+static TOOLS: [&Tool; 6] = [
     &http::server::TOOL, // 2.2
     &http::client::TOOL, // 2.2.3
+    &udp::server::TOOL,  // 2.7.1
+    &udp::client::TOOL,
+    &tcp::server::TOOL, // 2.7.2
+    &tcp::client::TOOL,
 ];
 
 fn main() -> ExitCode {

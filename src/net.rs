@@ -148,10 +148,8 @@ pub fn connect(
     };
     let mut doing = format!("connect to {address}");
     if count > 1 {
-        let earlier: Vec<String> = faults
-            .iter()
-            .map(|(a, e)| format!("{a}: {}", reason(e)))
-            .collect();
+        let earlier: Vec<String> =
+            faults.iter().map(|(a, e)| format!("{a}: {}", reason(e))).collect();
         doing = format!("{} and {address}", earlier.join(", "));
         doing = format!("connect to {doing}");
     }
@@ -169,8 +167,7 @@ fn connect_from(
         SocketAddr::V4(_) => ([0, 0, 0, 0], port).into(),
         SocketAddr::V6(_) => ([0u16; 8], port).into(),
     };
-    let domain =
-        if address.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
+    let domain = if address.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
     // SAFETY: plain numbers go in; a fresh descriptor, or -1, comes out.
     let fd = check(unsafe {
         libc::socket(domain, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0)
@@ -199,9 +196,7 @@ fn connect_from(
 }
 
 /// The C form of an address, and its length.
-fn sockaddr(
-    address: &SocketAddr,
-) -> (libc::sockaddr_storage, libc::socklen_t) {
+fn sockaddr(address: &SocketAddr) -> (libc::sockaddr_storage, libc::socklen_t) {
     // SAFETY: all zeros is a valid sockaddr_storage.
     let mut storage: libc::sockaddr_storage = unsafe { std::mem::zeroed() };
     let length = match address {
@@ -212,8 +207,7 @@ fn sockaddr(
             unsafe {
                 (*place).sin_family = family;
                 (*place).sin_port = v4.port().to_be();
-                (*place).sin_addr.s_addr =
-                    u32::from_ne_bytes(v4.ip().octets());
+                (*place).sin_addr.s_addr = u32::from_ne_bytes(v4.ip().octets());
             }
             size_of::<libc::sockaddr_in>()
         }

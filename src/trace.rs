@@ -16,15 +16,19 @@
 use std::fs;
 use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::args::{Args, text};
 use crate::diagram;
-use crate::error::{Doing, Error, printable};
+use crate::error::{Doing, Error};
+use crate::output::printable;
 
 /// A diagram of more events would be a poster.
 const MAX_EVENTS: usize = 200;
+
+/// Of a longer text only the beginning is shown.
+const MAX_SHOWN: usize = 200;
 
 /// Columns when standard error is not a terminal.
 const DEFAULT_WIDTH: usize = 100;
@@ -72,7 +76,7 @@ pub struct Event {
 pub enum What {
     /// A message of this party left (when it is ours) or arrived.
     Message(Party),
-    /// A message of this party that did not arrive.
+    /// A message of this party, or the answer to it, did not arrive.
     Lost(Party),
     /// A wait of ours that began then and ends at the event's time.
     TimeOut { since: Duration },
@@ -146,6 +150,32 @@ impl Trace {
         recorder.print(&line, &note);
     }
 
+    /// A piece of text that is a message of its own: a line of the dialogue
+    /// and an arrow of the diagram.
+    pub fn text(
+        &self,
+        party: Party,
+        text: &[u8],
+        note: impl FnOnce() -> String,
+    ) {
+        self.text_of(party, 0, text, note);
+    }
+
+    /// The same where there are several conversations.
+    pub fn text_of(
+        &self,
+        party: Party,
+        number: u64,
+        text: &[u8],
+        note: impl FnOnce() -> String,
+    ) {
+        if self.is_on() {
+            let shown = &text[..text.len().min(MAX_SHOWN)];
+            self.line(party, number, shown, note);
+            self.message(party, || printable(shown.trim_ascii_end()));
+        }
+    }
+
     /// A fact or a decision that is no line of the dialogue: under `-v`.
     pub fn fact(&self, text: impl FnOnce() -> String) {
         if let Some(recorder) = self.0.as_ref().filter(|r| r.verbose) {
@@ -172,15 +202,21 @@ impl Trace {
         self.event(|_| What::Message(from), label);
     }
 
-    /// A message for the diagram that did not arrive.
-    pub fn lost(&self, from: Party, label: impl FnOnce() -> String) {
-        self.event(|_| What::Lost(from), label);
-    }
-
-    /// A wait that has just ended in vain.
-    pub fn timed_out(&self, waited: Duration, label: impl FnOnce() -> String) {
+    /// A wait has just ended in vain: our last message, or the answer to it,
+    /// was lost.
+    pub fn timed_out(&self, waited: Duration) {
+        if let Some(recorder) = &self.0 {
+            let mut events = recorder.lock();
+            let ours = What::Message(recorder.here);
+            if let Some(last) = events.iter_mut().rfind(|e| e.what == ours) {
+                last.what = What::Lost(recorder.here);
+            }
+        }
         let since = |at: Duration| at.saturating_sub(waited);
-        self.event(|at| What::TimeOut { since: since(at) }, label);
+        self.event(
+            |at| What::TimeOut { since: since(at) },
+            || "time-out: it, or its answer, was lost".into(),
+        );
     }
 
     fn event(
@@ -191,8 +227,7 @@ impl Trace {
         let drawn = |r: &&Arc<Recorder>| r.diagram.is_some();
         let Some(recorder) = self.0.as_ref().filter(drawn) else { return };
         let at = recorder.start.elapsed();
-        let mut events =
-            recorder.events.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut events = recorder.lock();
         if events.len() < MAX_EVENTS {
             events.push(Event { at, what: what(at), label: label() });
         }
@@ -202,14 +237,16 @@ impl Trace {
     pub fn finish(&self, title: &str) -> Result<(), Error> {
         let Some(recorder) = &self.0 else { return Ok(()) };
         let Some(file) = &recorder.diagram else { return Ok(()) };
-        let events =
-            recorder.events.lock().unwrap_or_else(PoisonError::into_inner);
-        let drawing = diagram::draw(title, recorder.here, &events);
+        let drawing = diagram::draw(title, recorder.here, &recorder.lock());
         fs::write(file, drawing).doing(|| format!("write {}", file.display()))
     }
 }
 
 impl Recorder {
+    fn lock(&self) -> MutexGuard<'_, Vec<Event>> {
+        self.events.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The line on the left, the note in the margin on the right; beside
     /// each other where they fit, in one write so that threads do not mix.
     fn print(&self, line: &str, note: &str) {
@@ -246,8 +283,7 @@ fn wrap(text: &str, width: usize) -> Vec<String> {
     for word in text.split_whitespace() {
         match lines.last_mut() {
             Some(line)
-                if line.chars().count() + 1 + word.chars().count()
-                    <= width =>
+                if line.chars().count() + 1 + word.chars().count() <= width =>
             {
                 line.push(' ');
                 line.push_str(word);

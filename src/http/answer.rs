@@ -83,8 +83,10 @@ impl Site {
             }
         }
         // An encoded slash is no separator, and no file's name has one.
-        let encoded_slash =
-            target.as_bytes().windows(3).any(|w| w.eq_ignore_ascii_case(b"%2f"));
+        let encoded_slash = target
+            .as_bytes()
+            .windows(3)
+            .any(|w| w.eq_ignore_ascii_case(b"%2f"));
         if encoded_slash {
             return self.not_found(asked, reply);
         }
@@ -236,16 +238,10 @@ fn redirect(
 }
 
 /// A file: its conditions, its ranges, or the whole.
-pub fn represent(
-    asked: &Asked,
-    file: &Arc<Representation>,
-    reply: &mut Reply,
-) {
+pub fn represent(asked: &Asked, file: &Arc<Representation>, reply: &mut Reply) {
     let fields = &asked.request.fields;
-    let validators = Validators {
-        etag: &file.etag,
-        last_modified: file.last_modified,
-    };
+    let validators =
+        Validators { etag: &file.etag, last_modified: file.last_modified };
     let now = date::now();
     match condition::evaluate(fields, &validators, now) {
         Verdict::Failed(why) => {

@@ -54,8 +54,7 @@ impl Framing {
         response: &Response,
     ) -> Result<Framing, Bad> {
         // 1. HEAD, 1xx, 204, 304: none, whatever the fields say
-        if method == "HEAD" || matches!(response.status, 100..200 | 204 | 304)
-        {
+        if method == "HEAD" || matches!(response.status, 100..200 | 204 | 304) {
             return Ok(Framing::Empty);
         }
         // 2. 2xx to CONNECT: a tunnel begins
@@ -115,7 +114,9 @@ fn transfer_encoding(
 /// The one value of Content-Length, if any. RFC 9110 §8.6
 fn content_length(fields: &Fields) -> Result<Option<u64>, Bad> {
     let mut length = None;
-    for value in fields.all("content-length").flat_map(|v| v.split(|b| *b == b',')) {
+    for value in
+        fields.all("content-length").flat_map(|v| v.split(|b| *b == b','))
+    {
         let value = decimal(value.trim_ascii()).ok_or(Bad::ContentLength)?;
         match length {
             Some(other) if other != value => {

@@ -30,11 +30,7 @@ pub enum Verdict {
 }
 
 /// The five conditions in the order of RFC 9110 §13.2.2, for GET and HEAD.
-pub fn evaluate(
-    fields: &Fields,
-    validators: &Validators,
-    now: i64,
-) -> Verdict {
+pub fn evaluate(fields: &Fields, validators: &Validators, now: i64) -> Verdict {
     let date = |name| date::parse(fields.text(name)?, now);
     // 1. If-Match
     if fields.get("if-match").is_some() {
@@ -84,7 +80,12 @@ pub fn evaluate(
 
 /// Does a list of entity tags hold this one, or `*`? The weak comparison
 /// overlooks `W/`, the strong one refuses it. RFC 9110 §8.8.3.2
-fn any_tag(fields: &Fields, name: &'static str, etag: &str, weak: bool) -> bool {
+fn any_tag(
+    fields: &Fields,
+    name: &'static str,
+    etag: &str,
+    weak: bool,
+) -> bool {
     fields.all(name).any(|value| {
         if value == b"*" {
             return true;
@@ -173,11 +174,7 @@ pub fn ranges(
 /// "A server MUST use the strong comparison function"; a date must be the
 /// very one, and is only good when a second has passed since: what changed
 /// in the second in which it was sent would have the same date.
-fn still_the_same(
-    if_range: &str,
-    validators: &Validators,
-    now: i64,
-) -> bool {
+fn still_the_same(if_range: &str, validators: &Validators, now: i64) -> bool {
     if if_range.starts_with(['"', 'W']) && if_range.ends_with('"') {
         return if_range == validators.etag;
     }

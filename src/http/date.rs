@@ -81,9 +81,9 @@ impl Civil {
         let year_of_era = year.rem_euclid(400);
         let month_from_march = (self.month + 9) % 12;
         let day_of_year = (153 * month_from_march + 2) / 5 + self.day - 1;
-        let day_of_era =
-            year_of_era * 365 + year_of_era / 4 - year_of_era / 100
-                + day_of_year;
+        let day_of_era = year_of_era * 365 + year_of_era / 4
+            - year_of_era / 100
+            + day_of_year;
         let days = era * 146_097 + day_of_era - 719_468;
         let seconds = days * 86_400
             + self.hour * 3600
@@ -162,8 +162,7 @@ fn full_year(two_digits: i64, now: i64) -> i64 {
 
 /// Just so many digits.
 fn number(text: &str, digits: usize) -> Option<i64> {
-    let good =
-        text.len() == digits && text.bytes().all(|b| b.is_ascii_digit());
+    let good = text.len() == digits && text.bytes().all(|b| b.is_ascii_digit());
     good.then(|| text.parse().ok())?
 }
 

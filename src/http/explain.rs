@@ -2,7 +2,7 @@
 //! rule. `-v` prints the lines, `-e` the notes beside them.
 
 use super::message::{Fields, Response};
-use crate::error::printable;
+use crate::output::printable;
 use crate::trace::{Party, Trace};
 
 /// Records a head: every line for the dialogue, an arrow for the diagram.
@@ -112,10 +112,7 @@ const NOTES: [(&str, &str); 40] = [
     ),
     ("cookie", "what the server told us to say. RFC 6265, KR 2.2.4"),
     ("date", "when the message was made. RFC 9110 §6.6.1, KR 2.2.3"),
-    (
-        "etag",
-        "the version's name, for conditional requests. RFC 9110 §8.8.3",
-    ),
+    ("etag", "the version's name, for conditional requests. RFC 9110 §8.8.3"),
     ("expect", "wait for 100 before the body. RFC 9110 §10.1.1"),
     ("expires", "fresh until then. RFC 9111 §5.3"),
     (
@@ -124,15 +121,15 @@ const NOTES: [(&str, &str); 40] = [
          HTTP/1.1 demands. RFC 9110 §7.2, KR 2.2.3",
     ),
     ("if-match", "only if still this version. RFC 9110 §13.1.1"),
-    ("if-modified-since", "only if newer: conditional GET. RFC 9110 §13.1.3, KR 2.2.5"),
+    (
+        "if-modified-since",
+        "only if newer: conditional GET. RFC 9110 §13.1.3, KR 2.2.5",
+    ),
     ("if-none-match", "only if not this version. RFC 9110 §13.1.2"),
     ("if-range", "the part only if unchanged. RFC 9110 §13.1.5"),
     ("if-unmodified-since", "only if not newer. RFC 9110 §13.1.4"),
     ("keep-alive", "a hint of HTTP/1.0. RFC 9112 §C.2.2"),
-    (
-        "last-modified",
-        "when the object changed. RFC 9110 §8.8.2, KR 2.2.3",
-    ),
+    ("last-modified", "when the object changed. RFC 9110 §8.8.2, KR 2.2.3"),
     ("location", "where it is. RFC 9110 §10.2.2"),
     ("origin", "which site's page made the browser ask. RFC 6454 §7"),
     ("pragma", "HTTP/1.0's no-cache. RFC 9111 §5.4"),
@@ -175,9 +172,7 @@ pub fn connection(fields: &Fields, stays: bool) -> &'static str {
         (false, true) => {
             "the connection ends: 'close' was said. RFC 9112 §9.6, KR 2.2.2"
         }
-        (false, false) => {
-            "the connection ends. RFC 9112 §9.6, KR 2.2.2"
-        }
+        (false, false) => "the connection ends. RFC 9112 §9.6, KR 2.2.2",
     }
 }
 
@@ -186,7 +181,10 @@ pub fn framing(response: &Response, framing: super::body::Framing) -> String {
     use super::body::Framing;
     match framing {
         Framing::Empty => {
-            format!("no body: status {} or HEAD. RFC 9112 §6.3", response.status)
+            format!(
+                "no body: status {} or HEAD. RFC 9112 §6.3",
+                response.status
+            )
         }
         Framing::Length(length) => {
             format!("the body ends after {length} octets. RFC 9112 §6.2")

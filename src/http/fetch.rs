@@ -17,12 +17,11 @@ use std::time::{Duration, Instant};
 use super::answer::{Asked, Site, represent};
 use super::body::Body;
 use super::message::Response;
-use super::origin::{self, Reach, body_fault};
+use super::origin::{self, body_fault};
 use super::reply::Reply;
 use super::store::Found;
 use super::url::{Url, decode};
-use super::wire::is_timeout;
-use crate::error::{Doing, Error};
+use crate::error::{Doing, Error, is_timeout};
 use crate::net::{self, Family};
 use crate::trace::Trace;
 
@@ -105,7 +104,6 @@ impl Fetch {
             return Err(Error::Io { doing: "fetch".into(), source });
         }
         let patience = PATIENCE.min(left);
-        let reach = Reach { patience, family: Family::Any };
         let trace = Trace::default();
         let mut addresses =
             net::resolve(&url.host, url.port, Family::Any, patience)?;
@@ -114,7 +112,7 @@ impl Fetch {
             let why = "this address is not fetched from";
             return Err(Error::protocol(url.host.clone(), why));
         }
-        let mut wire = origin::connect(&addresses, &reach, &trace)?;
+        let mut wire = origin::connect(&addresses, patience, &trace)?;
         let head = format!(
             "GET {} HTTP/1.1\r\nHost: {}\r\nVia: 1.1 {VIA}\r\n\
              Accept: */*\r\nConnection: close\r\n\r\n",
@@ -285,10 +283,24 @@ mod tests {
     #[test]
     fn inner_addresses_are_not_public() {
         for inner in [
-            "127.0.0.1", "10.1.2.3", "172.31.0.1", "192.168.1.1", "0.0.0.0",
-            "169.254.169.254", "100.64.0.1", "224.0.0.1", "::1", "::",
-            "fe80::1", "fc00::1", "::ffff:127.0.0.1", "64:ff9b::a00:1",
-            "2002:7f00:1::", "ff02::1", "2001:db8::1", "2001::1",
+            "127.0.0.1",
+            "10.1.2.3",
+            "172.31.0.1",
+            "192.168.1.1",
+            "0.0.0.0",
+            "169.254.169.254",
+            "100.64.0.1",
+            "224.0.0.1",
+            "::1",
+            "::",
+            "fe80::1",
+            "fc00::1",
+            "::ffff:127.0.0.1",
+            "64:ff9b::a00:1",
+            "2002:7f00:1::",
+            "ff02::1",
+            "2001:db8::1",
+            "2001::1",
         ] {
             assert!(!is_public(inner.parse().unwrap()), "{inner}");
         }

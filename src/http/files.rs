@@ -86,9 +86,8 @@ impl Root {
     /// that begins with a dot is hidden, `..` with it; `.well-known` is
     /// there to be seen (RFC 8615).
     pub fn relative(&self, path: &[u8]) -> io::Result<CString> {
-        let hidden = |name: &[u8]| {
-            name.starts_with(b".") && name != b".well-known"
-        };
+        let hidden =
+            |name: &[u8]| name.starts_with(b".") && name != b".well-known";
         if !self.dotfiles && path.split(|b| *b == b'/').any(hidden) {
             return Err(io::ErrorKind::NotFound.into());
         }
@@ -139,9 +138,7 @@ fn open_beneath(root: RawFd, path: &CString) -> io::Result<File> {
 /// links are not followed at all.
 fn open_step_by_step(root: RawFd, path: &[u8]) -> io::Result<File> {
     // SAFETY: a new descriptor of an open one.
-    let copy = check(unsafe {
-        libc::fcntl(root, libc::F_DUPFD_CLOEXEC, 0)
-    })?;
+    let copy = check(unsafe { libc::fcntl(root, libc::F_DUPFD_CLOEXEC, 0) })?;
     // SAFETY: the descriptor is new and nobody else's.
     let mut at = unsafe { OwnedFd::from_raw_fd(copy) };
     let must_be_directory = path.ends_with(b"/");

@@ -83,8 +83,8 @@ pub fn of(name: &[u8]) -> &'static str {
         return UNKNOWN;
     };
     let extension = name[dot + 1..].to_ascii_lowercase();
-    let found = TYPES
-        .binary_search_by(|(known, _)| known.as_bytes().cmp(&extension));
+    let found =
+        TYPES.binary_search_by(|(known, _)| known.as_bytes().cmp(&extension));
     found.map_or(UNKNOWN, |at| TYPES[at].1)
 }
 

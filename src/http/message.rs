@@ -205,8 +205,7 @@ impl<'a> Response<'a> {
         let end = end.ok_or(Bad::StatusLine)?;
         let line = head[..end].strip_suffix(b"\r").unwrap_or(&head[..end]);
         // version SP 3DIGIT [ SP [ reason-phrase ] ]
-        let (Some(version), Some(rest)) = (line.get(..8), line.get(8..))
-        else {
+        let (Some(version), Some(rest)) = (line.get(..8), line.get(8..)) else {
             return Err(Bad::StatusLine);
         };
         let version = Version::parse(version).map_err(|_| Bad::StatusLine)?;
@@ -321,7 +320,7 @@ impl<'a> Fields<'a> {
 
 impl std::fmt::Debug for Fields<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
-        let text = |b: &[u8]| crate::error::printable(b);
+        let text = |b: &[u8]| crate::output::printable(b);
         f.debug_map()
             .entries(self.iter().map(|(n, v)| (text(n), text(v))))
             .finish()
@@ -361,9 +360,8 @@ impl Span {
         let value_at =
             at + colon + 1 + (raw.len() - raw.trim_ascii_start().len());
         // a head is at most MAX_HEAD long: all of this fits in 16 bits
-        let span = |from: usize, length: usize| {
-            (from as u16, (from + length) as u16)
-        };
+        let span =
+            |from: usize, length: usize| (from as u16, (from + length) as u16);
         Ok(Span {
             name: span(at, name.len()),
             value: span(value_at.min(at + line.len()), value.len()),
@@ -385,9 +383,8 @@ fn strict_line(bytes: &[u8]) -> Result<(&[u8], &[u8]), Bad> {
 
 /// `1*tchar`. RFC 9110 §5.6.2
 pub fn is_token(text: &[u8]) -> bool {
-    let tchar = |b: &u8| {
-        b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(b)
-    };
+    let tchar =
+        |b: &u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(b);
     !text.is_empty() && text.iter().all(tchar)
 }
 
@@ -408,9 +405,8 @@ pub fn is_host_and_port(text: &[u8]) -> bool {
         Some(at) => text.split_at(literal_end + at),
         None => (text, &b":"[..]),
     };
-    let reg_name = |b: &u8| {
-        b.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=".contains(b)
-    };
+    let reg_name =
+        |b: &u8| b.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=".contains(b);
     let good_host = match host.strip_prefix(b"[") {
         Some(rest) => rest
             .strip_suffix(b"]")

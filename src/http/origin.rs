@@ -12,32 +12,25 @@ use super::body::{Framing, keeps_open};
 use super::explain;
 use super::message::Response;
 use super::wire::{NoHead, Wire};
-use crate::error::{Doing, Error};
+use crate::error::{Doing, Error, is_gone};
 use crate::net;
 use crate::trace::{Party, Trace};
 
 /// More interim answers than this to one request are a fault.
 const MAX_INTERIM: usize = 32;
 
-/// How a server is reached.
-#[derive(Clone, Copy)]
-pub struct Reach {
-    /// The limit of every single wait.
-    pub patience: Duration,
-    pub family: net::Family,
-}
-
-/// Opens a connection: the three-way handshake of KR 3.5.6.
+/// Opens a connection: the three-way handshake of KR 3.5.6. `patience` is
+/// the limit of this and of every later wait.
 pub fn connect(
     addresses: &[SocketAddr],
-    reach: &Reach,
+    patience: Duration,
     trace: &Trace,
 ) -> Result<Wire, Error> {
     trace.message(Party::Client, || "SYN: connection request".into());
-    let socket = net::connect(addresses, 0, reach.patience)?;
+    let socket = net::connect(addresses, 0, patience)?;
     trace.message(Party::Server, || "SYN, ACK: connection granted".into());
     trace.fact(|| sockets(&socket));
-    let patience = Some(reach.patience);
+    let patience = Some(patience);
     let prepare = || -> io::Result<()> {
         socket.set_read_timeout(patience)?;
         socket.set_write_timeout(patience)?;
@@ -70,11 +63,6 @@ pub fn send(
         Err(e) if is_gone(&e) && !body.is_empty() => Ok(()),
         other => other.doing(|| "send the request"),
     }
-}
-
-fn is_gone(error: &io::Error) -> bool {
-    let kind = error.kind();
-    matches!(kind, ErrorKind::BrokenPipe | ErrorKind::ConnectionReset)
 }
 
 /// What the head of a response says of what follows.
@@ -164,10 +152,9 @@ pub fn body_fault(error: io::Error) -> Error {
     let doing = "read the body";
     match Bad::from_io(&error) {
         Some(bad) => Error::protocol(doing, bad),
-        None if error.kind() == ErrorKind::UnexpectedEof => Error::protocol(
-            doing,
-            "the connection ended before the body did",
-        ),
+        None if error.kind() == ErrorKind::UnexpectedEof => {
+            Error::protocol(doing, "the connection ended before the body did")
+        }
         None => Error::Io { doing: doing.into(), source: error },
     }
 }

@@ -22,7 +22,11 @@ pub enum Content {
     Bytes(Vec<u8>),
     Whole(Arc<Representation>),
     /// Parts of a file, the last followed by `after`.
-    Parts { of: Arc<Representation>, parts: Vec<Part>, after: Vec<u8> },
+    Parts {
+        of: Arc<Representation>,
+        parts: Vec<Part>,
+        after: Vec<u8>,
+    },
 }
 
 /// One range, and the text before it (of multipart/byteranges).

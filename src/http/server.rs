@@ -33,12 +33,13 @@ use super::log;
 use super::message::{Request, Version};
 use super::reply::Reply;
 use super::store::Store;
-use super::wire::{NoHead, Wire, is_timeout};
+use super::wire::{NoHead, Wire};
 use crate::Tool;
 use crate::args::{self, Args};
 use crate::connections::{Connection, Connections, MAX_CONNECTIONS};
-use crate::error::{Doing, Error, Outcome, say};
+use crate::error::{Doing, Error, Outcome, is_timeout};
 use crate::net;
+use crate::output::say;
 use crate::trace::{Party, Trace};
 
 pub static TOOL: Tool = Tool {

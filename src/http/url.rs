@@ -207,14 +207,26 @@ mod tests {
         let url = Url::parse("[::1]:8080").unwrap();
         assert_eq!((url.host.as_str(), url.port), ("[::1]", 8080));
         assert_eq!(Url::parse("localhost?x").unwrap().path, "/?x");
-        assert_eq!(Url::parse("h/%41?u=http://x").unwrap().path, "/%41?u=http://x");
+        assert_eq!(
+            Url::parse("h/%41?u=http://x").unwrap().path,
+            "/%41?u=http://x"
+        );
     }
 
     #[test]
     fn what_is_no_url() {
         for bad in [
-            "", "http://", "http:///x", "ftp://h/", "https://h/", "h:0",
-            "h:65536", "h/\r\nX: y", "h\0", "http://a b/", "u%zz@h",
+            "",
+            "http://",
+            "http:///x",
+            "ftp://h/",
+            "https://h/",
+            "h:0",
+            "h:65536",
+            "h/\r\nX: y",
+            "h\0",
+            "http://a b/",
+            "u%zz@h",
         ] {
             assert!(Url::parse(bad).is_err(), "{bad}");
         }

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::bad::Bad;
 use super::message::{MAX_HEAD, MAX_REQUEST_LINE, head_length, is_token};
+use crate::error::is_timeout;
 
 /// The buffer while nothing goes on: 10,000 connections may be idle.
 const SMALL: usize = 2 * 1024;
@@ -268,8 +269,4 @@ fn too_long(bytes: &[u8]) -> Bad {
         true => Bad::HeadTooLong,
         false => Bad::RequestLineTooLong,
     }
-}
-
-pub fn is_timeout(error: &io::Error) -> bool {
-    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut)
 }

@@ -1,0 +1,61 @@
+//! Lines from standard input, with the book's prompt on a terminal.
+
+use std::io::{self, BufRead, IsTerminal, Read, Write};
+
+use crate::error::{Doing, Error};
+use crate::output::wrote;
+
+/// What the book's clients ask for.
+const PROMPT: &str = "Input lowercase sentence: ";
+
+pub struct Input {
+    prompts: bool,
+    limit: usize,
+    /// The last piece was not the end of its line.
+    in_mid_line: bool,
+}
+
+impl Input {
+    /// No line, or piece of one, will be longer than `limit` bytes.
+    pub fn new(limit: usize) -> Input {
+        let prompts = io::stdin().is_terminal() && io::stdout().is_terminal();
+        Input { prompts, limit, in_mid_line: false }
+    }
+
+    /// The next line without its end; `None` at the end of input. A line
+    /// over the limit is a usage error.
+    pub fn line(&mut self) -> Result<Option<Vec<u8>>, Error> {
+        let Some(mut line) = self.piece()? else { return Ok(None) };
+        if line.last() == Some(&b'\n') {
+            line.pop();
+        }
+        if self.in_mid_line && line.len() > self.limit {
+            let limit = self.limit;
+            let fault = format!("a line is over {limit} bytes long");
+            return Err(Error::Usage(fault));
+        }
+        Ok(Some(line))
+    }
+
+    /// The next line with its end, or so much of it as fits one byte over
+    /// the limit; `None` at the end of input.
+    pub fn piece(&mut self) -> Result<Option<Vec<u8>>, Error> {
+        if self.prompts && !self.in_mid_line {
+            let mut out = io::stdout();
+            wrote(out.write_all(PROMPT.as_bytes()))?;
+            wrote(out.flush())?;
+        }
+        let mut piece = Vec::new();
+        let most = self.limit as u64 + 1;
+        io::stdin()
+            .lock()
+            .take(most)
+            .read_until(b'\n', &mut piece)
+            .doing(|| "read standard input")?;
+        self.in_mid_line = piece.last() != Some(&b'\n');
+        if piece.is_empty() && self.prompts {
+            wrote(io::stdout().write_all(b"\n"))?;
+        }
+        Ok(Some(piece).filter(|piece| !piece.is_empty()))
+    }
+}
