@@ -22,6 +22,7 @@ mod media_type;
 mod message;
 mod origin;
 mod reply;
+mod request;
 mod store;
 mod timing;
 mod url;

@@ -5,12 +5,14 @@
 //! the table of tools, and the way from a name to its tool.
 
 mod args;
+mod base64;
 mod connections;
 mod diagram;
 mod error;
 mod input;
 mod net;
 mod output;
+mod password;
 mod signal;
 mod trace;
 

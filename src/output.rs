@@ -56,10 +56,6 @@ impl Output {
         Output { terminal, pending: Vec::new() }
     }
 
-    pub fn is_terminal(&self) -> bool {
-        self.terminal
-    }
-
     /// Writes and flushes.
     pub fn write(&mut self, bytes: &[u8]) -> Result<(), Error> {
         let mut out = io::stdout().lock();

@@ -277,10 +277,14 @@ impl Recorder {
     }
 }
 
-/// Breaks a text into lines of at most `width` characters, where it can.
+/// Breaks a text into lines of at most `width` characters, where it can. A
+/// citation such as "RFC 9112 §3" stays on one line.
 fn wrap(text: &str, width: usize) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
-    for word in text.split_whitespace() {
+    let cited = [("RFC ", "RFC\0"), ("KR ", "KR\0"), (" §", "\0§")];
+    let glued =
+        cited.iter().fold(text.to_string(), |t, (a, b)| t.replace(a, b));
+    for word in glued.split_whitespace() {
         match lines.last_mut() {
             Some(line)
                 if line.chars().count() + 1 + word.chars().count() <= width =>
@@ -291,7 +295,7 @@ fn wrap(text: &str, width: usize) -> Vec<String> {
             _ => lines.push(word.to_string()),
         }
     }
-    lines
+    lines.iter().map(|line| line.replace('\0', " ")).collect()
 }
 
 /// The columns of the terminal that standard error is, if it is one.
@@ -351,6 +355,7 @@ mod tests {
     fn notes_wrap_between_words() {
         assert_eq!(wrap("a bb ccc dddd", 6), ["a bb", "ccc", "dddd"]);
         assert_eq!(wrap("", 6), [""; 0]);
+        assert_eq!(wrap("see RFC 1 §2", 9), ["see", "RFC 1 §2"]);
     }
 
     #[test]

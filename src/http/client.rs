@@ -1,11 +1,354 @@
-use crate::{Tool, args::Args, error::*};
+//! `web-client`: gets what URLs name. KR 2.2.3; lab "Web Server", optional
+//! exercise 2.
+//!
+//! The lab's client is called with host, port and file: it connects to the
+//! server with TCP, sends a GET request, and displays the server's response.
+//! With URLs it prints bodies alone, as one expects of such a tool.
+//!
+//! ```text
+//! $ topdown web-client localhost 6789 HelloWorld.html
+//! HTTP/1.1 200 OK
+//! Date: Sat, 21 Nov 2026 09:30:00 GMT
+//! …
+//! ```
+//!
+//! Read `run`, `Client::get`, `Client::exchange`; `request.rs` makes the
+//! request, `origin.rs` speaks to the server, `download.rs` keeps the body.
+//!
+//! Not here: cookies, compression, HTTP/2: a browser's business.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::body::{Body, Framing};
+use super::download::{Download, Sink, copy};
+use super::message::Response;
+use super::origin::{self, Follows, NoResponse};
+use super::request::Wish;
+use super::timing::Timing;
+use super::url::Url;
+use super::wire::Wire;
+use crate::Tool;
+use crate::args::{self, Args, text};
+use crate::error::{Error, Outcome};
+use crate::net::{self, Family};
+use crate::output::{Output, say};
+use crate::trace::{Party, Trace};
+
 pub static TOOL: Tool = Tool {
     name: "web-client",
     section: "KR 2.2.3",
-    summary: "",
-    help: "usage: x\n\n  -h, --help   x\n",
+    summary: "get what URLs name over HTTP",
+    help: "\
+usage: topdown web-client [-46CeIiLv] [OPTION]... URL...
+       topdown web-client [-46CeIiLv] [OPTION]... HOST PORT FILE
+
+Gets each URL and prints what it names; with HOST PORT FILE, the whole
+response, as the lab asks.
+
+  -i, --include              print the response's header, too
+  -I, --head                 ask with HEAD for the header alone
+  -o, --output FILE          write the body to FILE, once it is whole
+  -C, --continue             resume FILE.part, where -o broke off
+  -L, --location             follow redirects
+      --max-redirects N      but no more than this (default: 20)
+  -H, --header 'NAME: VALUE' send this field; 'NAME:' leaves one out
+  -X, --request METHOD       ask with this method
+  -d, --data DATA            send this with POST; @FILE sends a file
+  -u, --user USER[:PASSWORD] send a user name (Basic)
+  -r, --range RANGE          ask for these octets: 0-499, 500-, -500
+  -z, --time-cond FILE|DATE  only if changed after FILE's time, or DATE
+  -W, --timeout SECONDS      the limit of every single wait (default: 30)
+      --max-size SIZE        refuse a longer body (4096, 64k, 10M)
+      --http1.0              ask in HTTP/1.0
+  -4, --ipv4                 IPv4 only
+  -6, --ipv6                 IPv6 only
+      --timing               draw where the time went, in RTTs
+  -v, --verbose              print the dialogue on standard error
+  -e, --explain              the same, each line with its reason
+      --diagram FILE.svg     draw the run as a space-time diagram
+  -h, --help                 print this
+",
     run,
 };
-fn run(_a: Args) -> Result<Outcome, Error> {
-    Ok(Outcome::Yes)
+
+/// The body of a redirect is read up to here, to keep the connection.
+const MAX_REDIRECT_BODY: u64 = 1 << 20;
+
+struct Client {
+    wish: Wish,
+    include: bool,
+    output: Option<PathBuf>,
+    resume: bool,
+    follow: Option<usize>,
+    max_size: u64,
+    patience: Duration,
+    family: Family,
+    timing: bool,
+    trace: Trace,
+    /// An open connection: host, port, and the wire.
+    kept: Option<(String, u16, Wire)>,
+}
+
+fn run(mut args: Args) -> Result<Outcome, Error> {
+    let mut client = Client::from_args(&mut args)?;
+    let words = args.rest();
+    args.finish()?;
+    let lab_form = words.len() == 3
+        && words[1].bytes().all(|b| b.is_ascii_digit())
+        && !words[0].contains("://");
+    let urls = if lab_form {
+        client.include = true;
+        // an IPv6 address gets the brackets that URLs have around it
+        let host = match words[0].contains(':') {
+            true => format!("[{}]", words[0].trim_matches(['[', ']'])),
+            false => words[0].clone(),
+        };
+        let file = words[2].trim_start_matches('/');
+        vec![format!("http://{host}:{}/{file}", words[1])]
+    } else {
+        words
+    };
+    if urls.is_empty() {
+        return Err(Error::Usage("URL is missing".into()));
+    }
+    if urls.len() > 1 && client.output.is_some() {
+        return Err(Error::Usage("-o goes with one URL".into()));
+    }
+    let parsed: Result<Vec<Url>, String> =
+        urls.iter().map(|url| Url::parse(url)).collect();
+    let urls = parsed.map_err(Error::Usage)?;
+
+    let mut worst = Outcome::Yes;
+    for (i, url) in urls.iter().enumerate() {
+        // the last on its connection says so, as in the book's example
+        let same = |next: &Url| next.same_origin(url);
+        client.wish.close =
+            client.follow.is_none() && !urls.get(i + 1).is_some_and(same);
+        let got = client.get(url);
+        client.trace.finish(&format!("web-client {url}"))?;
+        if got? == Outcome::No {
+            worst = Outcome::No;
+        }
+    }
+    Ok(worst)
+}
+
+impl Client {
+    fn from_args(args: &mut Args) -> Result<Client, Error> {
+        let wish = Wish::from_args(args)?;
+        let output = args.value("--output", text)?.filter(|o| o != "-");
+        let redirects = args::number("redirects", 0..=1000);
+        let redirects = args.value("--max-redirects", redirects)?;
+        let follow = args.flag("--location");
+        let resume = args.flag("--continue");
+        if resume && output.is_none() {
+            return Err(Error::Usage("-C goes with -o FILE".into()));
+        }
+        if resume && wish.range.is_some() {
+            return Err(Error::Usage("-C and -r exclude each other".into()));
+        }
+        let max_size = args.value("--max-size", args::size)?;
+        let patience = args.value("--timeout", args::seconds)?;
+        Ok(Client {
+            include: args.flag("--include") || wish.method == "HEAD",
+            wish,
+            output: output.map(PathBuf::from),
+            resume,
+            follow: follow.then(|| redirects.unwrap_or(20)),
+            max_size: max_size.unwrap_or(u64::MAX),
+            patience: patience.unwrap_or(Duration::from_secs(30)),
+            family: Family::from_args(args)?,
+            timing: args.flag("--timing"),
+            trace: Trace::from_args(args, Party::Client)?,
+            kept: None,
+        })
+    }
+
+    /// Gets one URL, and where it leads.
+    fn get(&mut self, first: &Url) -> Result<Outcome, Error> {
+        let mut wish = self.wish.clone();
+        let mut download = match &self.output {
+            Some(file) => Some(Download::open(file, self.resume)?),
+            None => None,
+        };
+        wish.resume_from = download.as_ref().map_or(0, |d| d.from);
+        let got = self.follow(first, wish, &mut download);
+        if let Some(unused) = download {
+            unused.abandon();
+        }
+        got
+    }
+
+    /// One exchange after the other until there is no redirect to follow.
+    fn follow(
+        &mut self,
+        first: &Url,
+        mut wish: Wish,
+        download: &mut Option<Download>,
+    ) -> Result<Outcome, Error> {
+        let mut url = first.clone();
+        let mut redirects = 0;
+        loop {
+            let mut timing = Timing::start(self.timing);
+            let own = url.same_origin(first);
+            let (mut wire, follows, mut head) =
+                self.exchange(&url, &wish, own, &mut timing)?;
+            if self.include {
+                Output::new().write(&head)?;
+            }
+            let response = Response::parse(&mut head)
+                .map_err(|bad| Error::protocol("read the response", bad))?;
+            let next = match self.follow {
+                Some(_) => wish.redirect(&url, &response)?,
+                None => None,
+            };
+            let kept = match next {
+                Some(_) => self.skip(&mut wire, follows),
+                None => self.keep(&mut wire, follows, &response, download),
+            }?;
+            timing.done("download");
+            if let Some(drawing) = timing.draw(kept.octets) {
+                say(format!("{url}\n{}", drawing.trim_end()));
+            }
+            if follows.stays_open && kept.to_the_end {
+                self.kept = Some((url.host.clone(), url.port, wire));
+            }
+            let Some(next) = next else { return Ok(kept.outcome) };
+            redirects += 1;
+            if self.follow.is_some_and(|most| redirects > most) {
+                let what = format!("there are more than {}", redirects - 1);
+                return Err(Error::protocol("follow redirects", what));
+            }
+            self.trace.why(|| format!("the redirect leads to {next}"));
+            url = next;
+        }
+    }
+
+    /// One request and the head of its response, over the connection that is
+    /// open, or over a new one. `own`: credentials may be sent there.
+    fn exchange(
+        &mut self,
+        url: &Url,
+        wish: &Wish,
+        own: bool,
+        timing: &mut Timing,
+    ) -> Result<(Wire, Follows, Vec<u8>), Error> {
+        let request = wish.head(url, own);
+        let reach = |kept: &(String, u16, Wire)| {
+            (kept.0.as_str(), kept.1) == (url.host.as_str(), url.port)
+        };
+        if let Some((_, _, mut wire)) = self.kept.take_if(|k| reach(k)) {
+            self.trace.why(|| "the open connection is used again".into());
+            match self.ask(&mut wire, wish, &request, timing) {
+                Ok((follows, head)) => return Ok((wire, follows, head)),
+                // "a client MAY [...] automatically retry [...] if it has
+                // some means to know that the request semantics are actually
+                // idempotent" RFC 9110 §9.2.2: the server may have closed
+                // just when we asked
+                Err(NoResponse::Silence(_)) if wish.is_idempotent() => {}
+                Err(no_response) => return Err(no_response.into()),
+            }
+        }
+        let addresses =
+            net::resolve(&url.host, url.port, self.family, self.patience)?;
+        timing.done("resolve");
+        let mut wire = origin::connect(&addresses, self.patience, &self.trace)?;
+        timing.done("connect");
+        let (follows, head) = self.ask(&mut wire, wish, &request, timing)?;
+        Ok((wire, follows, head))
+    }
+
+    fn ask(
+        &self,
+        wire: &mut Wire,
+        wish: &Wish,
+        request: &[u8],
+        timing: &mut Timing,
+    ) -> Result<(Follows, Vec<u8>), NoResponse> {
+        let (trace, patience) = (&self.trace, self.patience);
+        origin::send(wire, request, &wish.body, trace)
+            .map_err(NoResponse::Silence)?;
+        let (method, mut head) = (&wish.method, Vec::new());
+        let follows =
+            origin::read_head(wire, method, &mut head, patience, trace)?;
+        timing.done("first byte");
+        Ok((follows, head))
+    }
+
+    /// Reads the body into where it belongs.
+    fn keep(
+        &self,
+        wire: &mut Wire,
+        follows: Follows,
+        response: &Response,
+        download: &mut Option<Download>,
+    ) -> Result<Kept, Error> {
+        let status = response.status;
+        let mut outcome = match status {
+            400..600 => Outcome::No,
+            _ => Outcome::Yes,
+        };
+        let resumes = download.as_ref().is_some_and(|d| d.from > 0);
+        let for_file =
+            (200..300).contains(&status) || (status == 416 && resumes);
+        let mut sink = match download.take_if(|_| for_file) {
+            None => Sink::Output(Output::new()),
+            Some(mut file) => {
+                if !resumes || file.may_continue(response)? {
+                    Sink::File(file)
+                } else {
+                    file.finish()?;
+                    outcome = Outcome::Yes;
+                    Sink::Nowhere
+                }
+            }
+        };
+        let expected = match follows.framing {
+            Framing::Length(length) => Some(length),
+            _ => None,
+        };
+        let mut body = Body::new(wire, follows.framing);
+        let copied = copy(&mut body, &mut sink, expected, self.max_size);
+        let to_the_end = body.is_at_end();
+        for line in body.trailers.split(|b| *b == b'\n') {
+            if !line.is_empty() {
+                let note = || "a trailer field. RFC 9110 §6.5".into();
+                let line = line.trim_ascii_end();
+                self.trace.line(Party::Server, 0, line, note);
+            }
+        }
+        if let (Sink::File(file), Err(_)) = (&sink, &copied)
+            && let Some(part) = file.kept_as()
+        {
+            say(format!("topdown web-client: what came is in {part}"));
+        }
+        let octets = copied?;
+        if octets > 0 {
+            let what = || format!("the last of {octets} octets of body");
+            self.trace.message(Party::Server, what);
+        }
+        if let Sink::File(file) = sink {
+            file.finish()?;
+        }
+        Ok(Kept { octets, to_the_end, outcome })
+    }
+
+    /// Reads the body of a redirect, as far as that pays.
+    fn skip(&self, wire: &mut Wire, follows: Follows) -> Result<Kept, Error> {
+        let mut body = Body::new(wire, follows.framing);
+        let nowhere = &mut Sink::Nowhere;
+        let copied = copy(&mut body, nowhere, None, MAX_REDIRECT_BODY);
+        let to_the_end = copied.is_ok() && body.is_at_end();
+        let octets = copied.unwrap_or(0);
+        Ok(Kept { octets, to_the_end, outcome: Outcome::Yes })
+    }
+}
+
+/// What became of a body.
+struct Kept {
+    octets: u64,
+    /// The connection is free for the next request.
+    to_the_end: bool,
+    outcome: Outcome,
 }

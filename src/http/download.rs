@@ -1,1 +1,214 @@
+//! Where the web client puts a body: standard output, or a file that gets
+//! its name only when it is whole.
+//!
+//! `-o FILE` writes `FILE.part` and renames it at the end. What broke off
+//! stays as `FILE.part`, and `-C` has the rest sent: RFC 9110 §14.
 
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, IsTerminal, Read, Write};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use super::body::decimal;
+use super::message::Response;
+use super::origin::body_fault;
+use crate::error::{Doing, Error};
+use crate::output::{Output, say};
+
+/// What is read at a time.
+const PIECE: usize = 64 * 1024;
+
+/// What takes longer gets a progress bar.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Where a body goes.
+pub enum Sink {
+    Output(Output),
+    File(Download),
+    /// Of a redirect: nobody wants it.
+    Nowhere,
+}
+
+/// A file on its way.
+pub struct Download {
+    file: PathBuf,
+    /// `FILE.part`; `None` for what is no regular file (`/dev/null`).
+    part: Option<PathBuf>,
+    out: File,
+    /// Octets that were there before, to which more are added.
+    pub from: u64,
+}
+
+impl Download {
+    /// Opens `FILE.part`; with `resume` what it has is kept.
+    pub fn open(file: &Path, resume: bool) -> Result<Download, Error> {
+        let doing = |path: &Path| format!("write {}", path.display());
+        let special = fs::metadata(file).is_ok_and(|m| !m.is_file());
+        if special {
+            let out = OpenOptions::new().write(true).open(file);
+            let out = out.doing(|| doing(file))?;
+            let file = file.to_path_buf();
+            return Ok(Download { file, part: None, out, from: 0 });
+        }
+        let mut name = file.as_os_str().to_os_string();
+        name.push(".part");
+        let part = PathBuf::from(name);
+        let mut options = OpenOptions::new();
+        options.create(true).append(resume);
+        options.write(true).truncate(!resume);
+        let out = options.open(&part).doing(|| doing(&part))?;
+        let from = out.metadata().doing(|| doing(&part))?.len();
+        let file = file.to_path_buf();
+        Ok(Download { file, part: Some(part), out, from })
+    }
+
+    /// What the response means for the part that we have. True:
+    /// its body is to be added. False: the file is whole already.
+    pub fn may_continue(&mut self, response: &Response) -> Result<bool, Error> {
+        let range = response.fields.text("content-range").unwrap_or_default();
+        let bad = |what: &str| {
+            let what = format!("{what} (Content-Range: {range})");
+            Err(Error::protocol("resume the download", what))
+        };
+        match response.status {
+            206 => match content_range(range) {
+                Some((first, _)) if first == self.from => Ok(true),
+                _ => bad("the part that came does not continue the file"),
+            },
+            416 => match range.strip_prefix("bytes */") {
+                Some(all) if decimal(all.as_bytes()) == Some(self.from) => {
+                    Ok(false)
+                }
+                _ => bad("the file on the server is shorter than ours"),
+            },
+            _ => {
+                say("topdown web-client: the whole came: starting over");
+                self.out.set_len(0).doing(|| "start over")?;
+                self.from = 0;
+                Ok(true)
+            }
+        }
+    }
+
+    /// The file is whole: it gets its name.
+    pub fn finish(self) -> Result<(), Error> {
+        let Some(part) = self.part else { return Ok(()) };
+        let doing = || format!("rename {}", part.display());
+        fs::rename(&part, &self.file).doing(doing)
+    }
+
+    /// An empty rest is nothing to resume from.
+    pub fn abandon(self) {
+        if let Some(part) = self.part
+            && self.out.metadata().is_ok_and(|m| m.len() == 0)
+        {
+            let _ = fs::remove_file(part);
+        }
+    }
+
+    /// For the message when the body broke off.
+    pub fn kept_as(&self) -> Option<String> {
+        Some(self.part.as_ref()?.display().to_string())
+    }
+}
+
+/// First and last octet of `bytes 0-499/1234`.
+fn content_range(value: &str) -> Option<(u64, u64)> {
+    let (range, _) = value.strip_prefix("bytes ")?.split_once('/')?;
+    let (first, last) = range.split_once('-')?;
+    Some((decimal(first.as_bytes())?, decimal(last.as_bytes())?))
+}
+
+/// Reads a body to its end, into the sink; answers its length.
+pub fn copy(
+    body: &mut impl Read,
+    sink: &mut Sink,
+    expected: Option<u64>,
+    max_size: u64,
+) -> Result<u64, Error> {
+    let mut buffer = vec![0; PIECE];
+    let mut length = 0;
+    let mut progress = Progress::new(sink, expected);
+    loop {
+        let count = match body.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(count) => count,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => {
+                progress.clear();
+                return Err(body_fault(error));
+            }
+        };
+        length += count as u64;
+        if length > max_size {
+            progress.clear();
+            let what = format!("it is larger than --max-size {max_size}");
+            return Err(Error::protocol("read the body", what));
+        }
+        match sink {
+            Sink::Output(output) => output.write(&buffer[..count])?,
+            Sink::File(download) => download
+                .out
+                .write_all(&buffer[..count])
+                .doing(|| format!("write {}", download.file.display()))?,
+            Sink::Nowhere => {}
+        }
+        progress.show(length);
+    }
+    progress.clear();
+    Ok(length)
+}
+
+/// A bar on the terminal, while a file takes its time.
+struct Progress {
+    wanted: bool,
+    start: Instant,
+    drawn: Instant,
+    before: u64,
+    expected: Option<u64>,
+}
+
+impl Progress {
+    fn new(sink: &Sink, expected: Option<u64>) -> Progress {
+        let before = match sink {
+            Sink::File(download) => download.from,
+            _ => 0,
+        };
+        let wanted =
+            matches!(sink, Sink::File(_)) && io::stderr().is_terminal();
+        let start = Instant::now();
+        Progress { wanted, start, drawn: start, before, expected }
+    }
+
+    fn show(&mut self, length: u64) {
+        if !self.wanted || self.drawn.elapsed() < PATIENCE / 5 {
+            return;
+        }
+        let elapsed = self.start.elapsed();
+        if elapsed < PATIENCE {
+            return;
+        }
+        self.drawn = Instant::now();
+        let mib = |octets: f64| octets / f64::from(1 << 20);
+        let rate = mib(length as f64) / elapsed.as_secs_f64();
+        let have = self.before + length;
+        let bar = match self.expected {
+            Some(rest) if rest > 0 => {
+                let share = have as f64 / (self.before + rest) as f64;
+                let full = (share * 30.0) as usize;
+                let (done, left) = ("=".repeat(full), 30 - full.min(30));
+                format!("{:3.0} % [{done}{:left$}]", share * 100.0, "")
+            }
+            _ => String::new(),
+        };
+        let have = mib(have as f64);
+        let line = format!("\r{bar} {have:.1} MiB, {rate:.1} MiB/s\x1b[K");
+        let _ = io::stderr().write_all(line.as_bytes());
+    }
+
+    fn clear(&self) {
+        if self.wanted && self.drawn > self.start {
+            let _ = io::stderr().write_all(b"\r\x1b[K");
+        }
+    }
+}
