@@ -39,8 +39,9 @@ const SPARE_DESCRIPTORS: usize = 32;
 /// Wait after an accept that failed for want of descriptors or memory.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(50);
 
-/// Threads that wait in `accept` at a time when nothing goes on.
-const WAITING_THREADS: usize = 64;
+/// Threads that wait in `accept` at a time when nothing goes on: a few, so
+/// that under load a connection goes to a thread that is awake.
+const WAITING_THREADS: usize = 4;
 
 /// Threads beyond the bound that may be busy saying "503".
 const REFUSING_THREADS: usize = 64;
@@ -149,8 +150,8 @@ impl Connections {
     ///
     /// Each thread accepts for itself and sees to it that another waits at
     /// the door meanwhile; when its connection ends it goes back there, or
-    /// away if enough are waiting. To create a thread for each connection
-    /// costs a third of the throughput of short ones.
+    /// away if enough are waiting. So a short connection costs no thread's
+    /// creation.
     pub fn serve_all(
         self: &Arc<Self>,
         server_socket: Arc<TcpListener>,

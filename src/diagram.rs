@@ -20,7 +20,7 @@ const TOP: i32 = 86;
 /// How far an arrow drops on its way.
 const DROP: i32 = 18;
 /// Between the times of two events: less would let labels meet.
-const LEAST_GAP: i32 = 38;
+const LEAST_GAP: i32 = 48;
 const GREATEST_GAP: i32 = 130;
 /// Characters of a label that fit between the lines.
 const LABEL: usize = 38;
@@ -52,7 +52,7 @@ pub fn draw(title: &str, here: Party, events: &[Event]) -> String {
             What::Message(from) => arrow(event, from, here, y, false),
             What::Lost(from) => arrow(event, from, here, y, true),
             What::TimeOut { since } => {
-                let began = events.iter().position(|e| e.at >= since);
+                let began = events.iter().rposition(|e| e.at <= since);
                 let top = began.map_or(TOP, |i| heights[i].0);
                 bracket(event, here, top, y)
             }
@@ -88,7 +88,9 @@ fn start(title: &str, here: Party, bottom: i32) -> String {
     let height = bottom + 30;
     let mut svg = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" \
-         viewBox=\"0 0 {WIDTH} {height}\" role=\"img\">\n\
+         viewBox=\"0 0 {WIDTH} {height}\" width=\"{WIDTH}\" \
+         height=\"{height}\" style=\"max-width:100%;height:auto\" \
+         role=\"img\">\n\
          <title>{0}</title>\n<style>{STYLE}</style>\n\
          <defs><marker id=\"head\" viewBox=\"0 0 8 8\" refX=\"7\" refY=\"4\" \
          markerWidth=\"7\" markerHeight=\"7\" orient=\"auto\">\

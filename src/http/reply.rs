@@ -147,7 +147,7 @@ impl Reply {
     }
 
     /// Sends head and content; answers how much of the content went out.
-    pub fn send(&self, wire: &mut Wire, head_only: bool) -> io::Result<u64> {
+    pub fn send(&self, wire: &Wire, head_only: bool) -> io::Result<u64> {
         if head_only {
             wire.send(&self.head, b"")?;
             return Ok(0);
@@ -158,14 +158,14 @@ impl Reply {
             Content::Whole(of) => match &of.source {
                 Source::Memory(bytes) => wire.send(&self.head, bytes)?,
                 Source::Disk(file) => {
-                    send_more(&wire.socket, &self.head)?;
+                    wire.send_more(&self.head)?;
                     send_file(&wire.socket, file, 0, of.stamp.size)?;
                 }
             },
             Content::Parts { of, parts, after } => {
-                send_more(&wire.socket, &self.head)?;
+                wire.send_more(&self.head)?;
                 for part in parts {
-                    send_part(&wire.socket, of, part)?;
+                    send_part(wire, of, part)?;
                 }
                 (&*wire.socket).write_all(after)?;
             }
@@ -174,39 +174,20 @@ impl Reply {
     }
 }
 
-fn send_part(
-    mut socket: &TcpStream,
-    of: &Representation,
-    part: &Part,
-) -> io::Result<()> {
+fn send_part(wire: &Wire, of: &Representation, part: &Part) -> io::Result<()> {
     if !part.before.is_empty() {
-        send_more(socket, &part.before)?;
+        wire.send_more(&part.before)?;
     }
     let (first, last) = part.span;
     match &of.source {
         Source::Memory(bytes) => {
+            let mut socket = &*wire.socket;
             socket.write_all(&bytes[first as usize..=last as usize])
         }
-        Source::Disk(file) => send_file(socket, file, first, last - first + 1),
-    }
-}
-
-/// A write to which more follows at once: the kernel waits with a short
-/// segment until then.
-fn send_more(socket: &TcpStream, mut bytes: &[u8]) -> io::Result<()> {
-    let flags = libc::MSG_MORE | libc::MSG_NOSIGNAL;
-    while !bytes.is_empty() {
-        // SAFETY: the pointer and the length are those of a live slice.
-        let sent = unsafe {
-            let fd = socket.as_raw_fd();
-            libc::send(fd, bytes.as_ptr().cast(), bytes.len(), flags)
-        };
-        match usize::try_from(sent) {
-            Ok(sent) => bytes = &bytes[sent..],
-            Err(_) => retry_or_fail()?,
+        Source::Disk(file) => {
+            send_file(&wire.socket, file, first, last - first + 1)
         }
     }
-    Ok(())
 }
 
 /// From the file to the socket inside the kernel, without a copy of ours.
@@ -226,18 +207,14 @@ fn send_file(
             // The file has become shorter: the length was promised, so the
             // connection must break off for the client to see it.
             0 => return Err(ErrorKind::UnexpectedEof.into()),
-            -1 => retry_or_fail()?,
+            -1 => match io::Error::last_os_error() {
+                e if e.kind() == ErrorKind::Interrupted => {}
+                error => return Err(error),
+            },
             _ => {}
         }
     }
     Ok(())
-}
-
-fn retry_or_fail() -> io::Result<()> {
-    match io::Error::last_os_error() {
-        e if e.kind() == ErrorKind::Interrupted => Ok(()),
-        error => Err(error),
-    }
 }
 
 /// The reason phrases of RFC 9110 §15 (and 6585) that are sent here.

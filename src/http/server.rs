@@ -111,7 +111,8 @@ fn run(mut args: Args) -> Result<Outcome, Error> {
     args.finish()?;
 
     let server_socket = net::listen(address)?;
-    server.limits.apply(&server_socket).doing(|| "prepare the socket")?;
+    let prepared = server.limits.apply(&server_socket, sequential);
+    prepared.doing(|| "prepare the socket")?;
     let address = server_socket.local_addr().doing(|| "listen")?;
     let limit = limit.unwrap_or(MAX_CONNECTIONS);
     let connections = Connections::new(limit, &server_socket)?;
@@ -177,9 +178,20 @@ impl Limits {
 
     /// On Linux a connection socket inherits the welcoming socket's options:
     /// set once here, they cost no call per connection.
-    fn apply(&self, server_socket: &TcpListener) -> io::Result<()> {
+    fn apply(
+        &self,
+        server_socket: &TcpListener,
+        sequential: bool,
+    ) -> io::Result<()> {
         let (tcp, nodelay) = (libc::IPPROTO_TCP, libc::TCP_NODELAY);
         net::set_option(server_socket, tcp, nodelay, 1)?;
+        if !sequential {
+            // A connection is accepted with its first bytes, or a second
+            // later: its thread need not sleep a second time. Not where the
+            // reader is to see that a silent client holds up the others.
+            let defer = libc::TCP_DEFER_ACCEPT;
+            net::set_option(server_socket, tcp, defer, 1)?;
+        }
         net::set_time_limits(server_socket, self.idle, self.send)
     }
 }
@@ -191,8 +203,8 @@ fn refuse(socket: TcpStream) {
     reply.field("Retry-After", 1);
     reply.close = true;
     reply.end_head(false);
-    let mut wire = Wire::new(Arc::new(socket), None);
-    if reply.send(&mut wire, false).is_ok() {
+    let wire = Wire::new(Arc::new(socket), None);
+    if reply.send(&wire, false).is_ok() {
         wire.close_gently();
     }
 }
@@ -374,7 +386,7 @@ impl Session<'_> {
             let (trace, party) = (&server.trace, Party::Server);
             explain::head(trace, party, number, &reply.head, &octets);
         }
-        let sent = reply.send(&mut self.wire, head_only);
+        let sent = reply.send(&self.wire, head_only);
         self.served += 1;
         if !server.quiet {
             let line = head.split(|b| matches!(b, b'\r' | b'\n')).next();

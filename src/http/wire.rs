@@ -2,8 +2,9 @@
 //! for its whole life (a second one would swallow bytes of the next
 //! message). Server, client and whoever stands between share it.
 
-use std::io::{self, BufRead, ErrorKind, IoSlice, Read, Write};
+use std::io::{self, BufRead, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
+use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -15,6 +16,9 @@ use crate::error::is_timeout;
 const SMALL: usize = 2 * 1024;
 /// The buffer while a body is read.
 const LARGE: usize = 64 * 1024;
+
+/// Head and body up to here are copied together for one write.
+const COPIED: usize = 4 * 1024;
 
 /// How long, and how much, an ending connection is read for nothing.
 const LINGER: Duration = Duration::from_secs(2);
@@ -178,22 +182,44 @@ impl Wire {
         }
     }
 
-    /// Head and body in one write where the kernel takes them at once.
-    pub fn send(&mut self, head: &[u8], body: &[u8]) -> io::Result<()> {
-        if body.is_empty() {
-            return (&*self.socket).write_all(head);
-        }
-        let slices = [IoSlice::new(head), IoSlice::new(body)];
-        let sent = loop {
-            match (&*self.socket).write_vectored(&slices) {
-                Err(e) if e.kind() == ErrorKind::Interrupted => {}
-                other => break other?,
+    /// Head and body. What is small leaves in one write, and so in one
+    /// segment; to copy it together costs less than to hand over two pieces.
+    pub fn send(&self, head: &[u8], body: &[u8]) -> io::Result<()> {
+        let mut together = [0; COPIED];
+        let length = head.len() + body.len();
+        match together.get_mut(..length) {
+            Some(together) if !body.is_empty() => {
+                together[..head.len()].copy_from_slice(head);
+                together[head.len()..].copy_from_slice(body);
+                (&*self.socket).write_all(together)
             }
-        };
-        let (head_sent, body_sent) =
-            (sent.min(head.len()), sent.saturating_sub(head.len()));
-        (&*self.socket).write_all(&head[head_sent..])?;
-        (&*self.socket).write_all(&body[body_sent..])
+            _ if body.is_empty() => (&*self.socket).write_all(head),
+            _ => {
+                self.send_more(head)?;
+                (&*self.socket).write_all(body)
+            }
+        }
+    }
+
+    /// A write to which more follows at once: the kernel waits with a short
+    /// segment until then.
+    pub fn send_more(&self, mut bytes: &[u8]) -> io::Result<()> {
+        let flags = libc::MSG_MORE | libc::MSG_NOSIGNAL;
+        while !bytes.is_empty() {
+            // SAFETY: the pointer and the length are those of a live slice.
+            let sent = unsafe {
+                let fd = self.socket.as_raw_fd();
+                libc::send(fd, bytes.as_ptr().cast(), bytes.len(), flags)
+            };
+            match usize::try_from(sent) {
+                Ok(sent) => bytes = &bytes[sent..],
+                Err(_) => match io::Error::last_os_error() {
+                    e if e.kind() == ErrorKind::Interrupted => {}
+                    error => return Err(error),
+                },
+            }
+        }
+        Ok(())
     }
 
     /// Ends a connection whose peer may still be sending. To close with
