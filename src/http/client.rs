@@ -197,7 +197,8 @@ impl Client {
             if self.include {
                 Output::new().write(&head)?;
             }
-            let response = Response::parse(&mut head)
+            let mut spans = Vec::new();
+            let response = Response::parse(&mut head, &mut spans)
                 .map_err(|bad| Error::protocol("read the response", bad))?;
             let next = match self.follow {
                 Some(_) => wish.redirect(&url, &response)?,

@@ -258,7 +258,7 @@ mod tests {
 
     fn with_fields<T>(fields: &str, test: impl Fn(&Fields) -> T) -> T {
         let head = format!("GET / HTTP/1.1\r\nHost: h\r\n{fields}\r\n");
-        test(&Request::parse(head.as_bytes()).unwrap().fields)
+        test(&Request::parse(head.as_bytes(), &mut Vec::new()).unwrap().fields)
     }
 
     fn status(fields: &str) -> u16 {

@@ -123,7 +123,8 @@ impl Fetch {
         let mut head = Vec::new();
         let follows =
             origin::read_head(&mut wire, "GET", &mut head, patience, &trace)?;
-        let response = Response::parse(&mut head)
+        let mut spans = Vec::new();
+        let response = Response::parse(&mut head, &mut spans)
             .map_err(|bad| Error::protocol("read the response", bad))?;
         let location = response.fields.text("location");
         if let (301 | 302 | 303 | 307 | 308, Some(to)) =

@@ -9,8 +9,8 @@
 //!
 //! `Request::parse` is strict, since what two parsers read differently is a
 //! way in for smugglers; `Response::parse` takes from a server what RFC 9112
-//! lets a client take. Neither copies or allocates: everything found is a
-//! slice of the bytes given.
+//! lets a client take. Neither copies: everything found is a slice of the
+//! bytes given.
 
 use super::bad::Bad;
 
@@ -60,15 +60,16 @@ pub struct Response<'a> {
 }
 
 /// The field lines of one head, in their order.
+#[derive(Clone, Copy)]
 pub struct Fields<'a> {
     head: &'a [u8],
-    count: usize,
-    spans: [Span; MAX_FIELDS],
+    spans: &'a [Span],
 }
 
 /// Where one field stands in the head: name and value, each from and to.
-#[derive(Clone, Copy, Default)]
-struct Span {
+/// Whoever parses lends a vector of them, to be used again and again.
+#[derive(Clone, Copy)]
+pub struct Span {
     name: (u16, u16),
     value: (u16, u16),
 }
@@ -90,7 +91,10 @@ pub fn head_length(bytes: &[u8]) -> Option<usize> {
 
 impl<'a> Request<'a> {
     /// Parses a whole head, as measured by `head_length`.
-    pub fn parse(head: &'a [u8]) -> Result<Request<'a>, Bad> {
+    pub fn parse(
+        head: &'a [u8],
+        spans: &'a mut Vec<Span>,
+    ) -> Result<Request<'a>, Bad> {
         // "a server that is expecting to receive and parse a request-line
         // SHOULD ignore at least one empty line (CRLF) received prior to the
         // request-line" RFC 9112 §2.2: the reader of heads has done it.
@@ -110,7 +114,8 @@ impl<'a> Request<'a> {
         }
         let version = Version::parse(version.as_bytes())?;
         let target = Target::parse(method, target)?;
-        let fields = Fields::parse(head, head.len() - rest.len(), true)?;
+        let start = head.len() - rest.len();
+        let fields = Fields::parse(head, start, true, spans)?;
         check_host(version, &fields)?;
         Ok(Request { method, target, version, fields })
     }
@@ -198,7 +203,10 @@ impl Version {
 impl<'a> Response<'a> {
     /// Parses a whole head. Lines may end in LF alone, the reason phrase may
     /// be missing, folded lines are joined: `head` is changed for that.
-    pub fn parse(head: &'a mut [u8]) -> Result<Response<'a>, Bad> {
+    pub fn parse(
+        head: &'a mut [u8],
+        spans: &'a mut Vec<Span>,
+    ) -> Result<Response<'a>, Bad> {
         unfold(head);
         let head: &[u8] = head;
         let end = head.iter().position(|b| *b == b'\n');
@@ -221,7 +229,7 @@ impl<'a> Response<'a> {
         if !is_field_value(&rest[4..]) {
             return Err(Bad::StatusLine);
         }
-        let fields = Fields::parse(head, end + 1, false)?;
+        let fields = Fields::parse(head, end + 1, false, spans)?;
         Ok(Response { version, status, fields })
     }
 }
@@ -246,12 +254,12 @@ impl<'a> Fields<'a> {
         head: &'a [u8],
         start: usize,
         strict: bool,
+        spans: &'a mut Vec<Span>,
     ) -> Result<Fields<'a>, Bad> {
         if head.len() > MAX_HEAD {
             return Err(Bad::HeadTooLong);
         }
-        let spans = [Span::default(); MAX_FIELDS];
-        let mut fields = Fields { head, count: 0, spans };
+        spans.clear();
         let mut at = start;
         loop {
             let rest = &head[at..];
@@ -263,14 +271,12 @@ impl<'a> Fields<'a> {
                 None => return Err(Bad::NoColon),
             };
             if length == 0 {
-                return Ok(fields);
+                return Ok(Fields { head, spans });
             }
-            if fields.count == MAX_FIELDS {
+            if spans.len() == MAX_FIELDS {
                 return Err(Bad::TooManyFields);
             }
-            fields.spans[fields.count] =
-                Span::parse(&rest[..length], at, strict)?;
-            fields.count += 1;
+            spans.push(Span::parse(&rest[..length], at, strict)?);
             at += length + if rest[length] == b'\r' { 2 } else { 1 };
         }
     }
@@ -281,9 +287,7 @@ impl<'a> Fields<'a> {
         let part = move |(from, to): (u16, u16)| {
             &head[usize::from(from)..usize::from(to)]
         };
-        self.spans[..self.count]
-            .iter()
-            .map(move |span| (part(span.name), part(span.value)))
+        self.spans.iter().map(move |span| (part(span.name), part(span.value)))
     }
 
     /// The values of a field, a line each. Case does not matter in names.

@@ -101,10 +101,12 @@ pub fn read_head(
     let fault = |what: &dyn std::fmt::Display| {
         NoResponse::Fault(Error::protocol("read the response", what))
     };
+    let mut spans = Vec::new();
     for _ in 0..MAX_INTERIM {
         wire.read_head(head, patience, false).map_err(no_head)?;
         let copy = if trace.is_on() { head.clone() } else { Vec::new() };
-        let response = Response::parse(head).map_err(|bad| fault(&bad))?;
+        let response =
+            Response::parse(head, &mut spans).map_err(|bad| fault(&bad))?;
         let framing = Framing::of_response(method, &response)
             .map_err(|bad| fault(&bad))?;
         explain::head(trace, Party::Server, 0, &copy, "");

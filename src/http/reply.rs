@@ -16,6 +16,9 @@ use super::wire::Wire;
 /// What the kernel moves in one call at the most. sendfile(2)
 const SENDFILE_MOST: u64 = 0x7fff_f000;
 
+/// Content up to here is copied behind the head for one write.
+const COPIED: usize = 2 * 1024;
+
 /// What follows the head.
 pub enum Content {
     Empty,
@@ -147,16 +150,19 @@ impl Reply {
     }
 
     /// Sends head and content; answers how much of the content went out.
-    pub fn send(&self, wire: &Wire, head_only: bool) -> io::Result<u64> {
+    pub fn send(&mut self, wire: &Wire, head_only: bool) -> io::Result<u64> {
         if head_only {
             wire.send(&self.head, b"")?;
             return Ok(0);
         }
+        let length = self.content.length();
         match &self.content {
             Content::Empty => wire.send(&self.head, b"")?,
-            Content::Bytes(bytes) => wire.send(&self.head, bytes)?,
+            Content::Bytes(bytes) => send_bytes(wire, &mut self.head, bytes)?,
             Content::Whole(of) => match &of.source {
-                Source::Memory(bytes) => wire.send(&self.head, bytes)?,
+                Source::Memory(bytes) => {
+                    send_bytes(wire, &mut self.head, bytes)?;
+                }
                 Source::Disk(file) => {
                     wire.send_more(&self.head)?;
                     send_file(&wire.socket, file, 0, of.stamp.size)?;
@@ -170,8 +176,18 @@ impl Reply {
                 (&*wire.socket).write_all(after)?;
             }
         }
-        Ok(self.content.length())
+        Ok(length)
     }
+}
+
+/// What is small leaves in one write, and so in one segment; to copy it
+/// together costs less than to hand over two pieces.
+fn send_bytes(wire: &Wire, head: &mut Vec<u8>, bytes: &[u8]) -> io::Result<()> {
+    if bytes.len() > COPIED {
+        return wire.send(head, bytes);
+    }
+    head.extend_from_slice(bytes);
+    wire.send(head, b"")
 }
 
 fn send_part(wire: &Wire, of: &Representation, part: &Part) -> io::Result<()> {

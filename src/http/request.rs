@@ -283,7 +283,8 @@ mod tests {
             let url = Url::parse("http://h/a/b").unwrap();
             let head = format!("HTTP/1.1 {status} x\r\nLocation: c\r\n\r\n");
             let mut head = head.into_bytes();
-            let response = Response::parse(&mut head).unwrap();
+            let mut spans = Vec::new();
+            let response = Response::parse(&mut head, &mut spans).unwrap();
             let next = wish.redirect(&url, &response).unwrap().unwrap();
             assert_eq!(
                 (next.path.as_str(), wish.method.as_str()),

@@ -30,7 +30,7 @@ use super::explain;
 use super::fetch::Fetch;
 use super::files::Root;
 use super::log;
-use super::message::{Request, Version};
+use super::message::{Request, Span, Version};
 use super::reply::Reply;
 use super::store::Store;
 use super::wire::{NoHead, Wire};
@@ -225,9 +225,9 @@ fn serve(server: &Server, connection: Connection) -> bool {
         reply: Reply::new(),
         served: 0,
     };
-    let mut head = Vec::new();
+    let (mut head, mut spans) = (Vec::new(), Vec::new());
     let next = loop {
-        match session.request(&mut head) {
+        match session.request(&mut head, &mut spans) {
             Next::Request if !server.once => {}
             next => break next,
         }
@@ -260,9 +260,9 @@ enum Next {
 }
 
 impl Session<'_> {
-    /// (ii) to (vi): one request, one response. `head` is room for the
-    /// request's head.
-    fn request(&mut self, head: &mut Vec<u8>) -> Next {
+    /// (ii) to (vi): one request, one response. `head` and `spans` are room
+    /// for the request's head and for where its fields stand.
+    fn request(&mut self, head: &mut Vec<u8>, spans: &mut Vec<Span>) -> Next {
         let server = self.server;
         let may_wait = self.connection.set_idle(true);
         if !may_wait && self.wire.buffered().is_empty() {
@@ -283,7 +283,7 @@ impl Session<'_> {
         let number = self.connection.number;
         explain::head(&server.trace, Party::Client, number, head, "");
         // (iii) parse the request
-        let request = match Request::parse(head) {
+        let request = match Request::parse(head, spans) {
             Ok(request) => request,
             Err(bad) => return self.refuse(head, bad),
         };
@@ -377,7 +377,7 @@ impl Session<'_> {
     ) -> Next {
         let server = self.server;
         let number = self.connection.number;
-        let reply = &self.reply;
+        let reply = &mut self.reply;
         if server.trace.is_on() {
             let octets = match head_only {
                 true => String::new(),

@@ -17,9 +17,6 @@ const SMALL: usize = 2 * 1024;
 /// The buffer while a body is read.
 const LARGE: usize = 64 * 1024;
 
-/// Head and body up to here are copied together for one write.
-const COPIED: usize = 4 * 1024;
-
 /// How long, and how much, an ending connection is read for nothing.
 const LINGER: Duration = Duration::from_secs(2);
 const LINGER_BYTES: usize = 1 << 20;
@@ -182,23 +179,14 @@ impl Wire {
         }
     }
 
-    /// Head and body. What is small leaves in one write, and so in one
-    /// segment; to copy it together costs less than to hand over two pieces.
+    /// A head and what follows it.
     pub fn send(&self, head: &[u8], body: &[u8]) -> io::Result<()> {
-        let mut together = [0; COPIED];
-        let length = head.len() + body.len();
-        match together.get_mut(..length) {
-            Some(together) if !body.is_empty() => {
-                together[..head.len()].copy_from_slice(head);
-                together[head.len()..].copy_from_slice(body);
-                (&*self.socket).write_all(together)
-            }
-            _ if body.is_empty() => (&*self.socket).write_all(head),
-            _ => {
-                self.send_more(head)?;
-                (&*self.socket).write_all(body)
-            }
+        let mut socket = &*self.socket;
+        if body.is_empty() {
+            return socket.write_all(head);
         }
+        self.send_more(head)?;
+        socket.write_all(body)
     }
 
     /// A write to which more follows at once: the kernel waits with a short
