@@ -21,6 +21,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::body::{Body, Framing};
+use super::date;
 use super::download::{Download, Sink, copy};
 use super::message::Response;
 use super::origin::{self, Follows, NoResponse};
@@ -293,13 +294,16 @@ impl Client {
         let resumes = download.as_ref().is_some_and(|d| d.from > 0);
         let for_file =
             (200..300).contains(&status) || (status == 416 && resumes);
+        let last_modified = response.fields.text("last-modified");
+        let last_modified =
+            last_modified.and_then(|text| date::parse(text, date::now()));
         let mut sink = match download.take_if(|_| for_file) {
             None => Sink::Output(Output::new()),
             Some(mut file) => {
                 if !resumes || file.may_continue(response)? {
                     Sink::File(file)
                 } else {
-                    file.finish()?;
+                    file.finish(last_modified)?;
                     outcome = Outcome::Yes;
                     Sink::Nowhere
                 }
@@ -330,7 +334,7 @@ impl Client {
             self.trace.message(Party::Server, what);
         }
         if let Sink::File(file) = sink {
-            file.finish()?;
+            file.finish(last_modified)?;
         }
         Ok(Kept { octets, to_the_end, outcome })
     }

@@ -7,7 +7,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use super::body::decimal;
 use super::message::Response;
@@ -90,9 +90,14 @@ impl Download {
         }
     }
 
-    /// The file is whole: it gets its name.
-    pub fn finish(self) -> Result<(), Error> {
+    /// The file is whole: it gets its name, and the time that it has on the
+    /// server, for `-z` to send back.
+    pub fn finish(self, last_modified: Option<i64>) -> Result<(), Error> {
         let Some(part) = self.part else { return Ok(()) };
+        if let Some(seconds) = last_modified.and_then(|s| s.try_into().ok()) {
+            let time = UNIX_EPOCH + Duration::from_secs(seconds);
+            let _ = self.out.set_modified(time);
+        }
         let doing = || format!("rename {}", part.display());
         fs::rename(&part, &self.file).doing(doing)
     }

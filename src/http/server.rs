@@ -107,8 +107,7 @@ fn run(mut args: Args) -> Result<Outcome, Error> {
     let limit = args.value("--max-connections", limit)?;
     let sequential = args.flag("--sequential");
     let address = listen.unwrap_or(LISTEN);
-    let server = Arc::new(Server::from_args(&mut args, address)?);
-    args.finish()?;
+    let server = Arc::new(Server::from_args(args, address)?);
 
     let server_socket = net::listen(address)?;
     let prepared = server.limits.apply(&server_socket, sequential);
@@ -141,14 +140,15 @@ fn run(mut args: Args) -> Result<Outcome, Error> {
 }
 
 impl Server {
-    fn from_args(args: &mut Args, address: SocketAddr) -> Result<Self, Error> {
-        let limits = Limits::from_args(args)?;
-        let trace = Trace::from_args(args, Party::Server)?;
+    fn from_args(mut args: Args, address: SocketAddr) -> Result<Server, Error> {
+        let limits = Limits::from_args(&mut args)?;
+        let trace = Trace::from_args(&mut args, Party::Server)?;
         let (once, quiet) = (args.flag("--once"), args.flag("--quiet"));
         let dotfiles = args.flag("--dotfiles");
         let (echo, fetch) = (args.flag("--echo"), args.flag("--fetch"));
         let listing = !args.flag("--no-listing");
         let path = args.optional_operand().unwrap_or_else(|| "www".into());
+        args.finish()?;
         let public_only = !address.ip().is_loopback();
         let site = Site {
             root: Root::open(&path, dotfiles)?,

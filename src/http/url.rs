@@ -77,8 +77,11 @@ impl Url {
             return Url::parse(&format!("http://{network_path}"));
         }
         let first = reference.split(['/', '?']).next().unwrap_or_default();
-        if first.contains(':') {
-            return Url::parse(reference);
+        if let Some((scheme, _)) = first.split_once(':') {
+            return match reference[scheme.len()..].starts_with("://") {
+                true => Url::parse(reference),
+                false => Err(format!("'{scheme}:' is not spoken here")),
+            };
         }
         let (base_path, base_query) = split_query(&self.path);
         let (path, query) = split_query(reference);

@@ -1,0 +1,12 @@
+//! The binary itself, from outside: its command line, its tools against
+//! each other, against scripted peers, and against real programs.
+
+#![allow(clippy::unwrap_used)]
+
+mod cli;
+mod harness;
+mod peers;
+mod upper_case;
+mod web_client;
+mod web_limits;
+mod web_server;
