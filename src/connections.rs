@@ -191,11 +191,12 @@ impl Connections {
         R: Fn(TcpStream) + Send + Sync + 'static,
     {
         while let Some((socket, client)) = self.accept(&work.server_socket) {
-            if self.waiting.fetch_sub(1, SeqCst) == 1
-                && let Err(error) = self.wait_at_the_door(work)
-            {
-                // All the same: this one is served, then we are back.
-                say(format!("topdown: start a thread: {}", reason(&error)));
+            if self.waiting.fetch_sub(1, SeqCst) == 1 {
+                // Without a thread this one is served, then we are back.
+                if let Err(error) = self.wait_at_the_door(work) {
+                    let why = reason(&error);
+                    say(format!("topdown: start a thread: {why}"));
+                }
             }
             match self.enter(socket, client) {
                 Ok(connection) => contain(|| (work.serve)(connection)),

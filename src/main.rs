@@ -56,7 +56,7 @@ fn main() -> ExitCode {
         match word.into_string() {
             Ok(word) => words.push(word),
             Err(word) => {
-                say(format!("topdown: not UTF-8: {}", word.display()));
+                say(format!("topdown: not UTF-8: {word:?}"));
                 return ExitCode::from(2);
             }
         }

@@ -75,10 +75,9 @@ impl Output {
 pub fn whole_characters(bytes: &[u8]) -> usize {
     let start = bytes.len().saturating_sub(3);
     for at in start..bytes.len() {
-        if let Err(error) = str::from_utf8(&bytes[at..])
-            && error.error_len().is_none()
-            && error.valid_up_to() == 0
-        {
+        let unfinished = std::str::from_utf8(&bytes[at..])
+            .is_err_and(|e| e.error_len().is_none() && e.valid_up_to() == 0);
+        if unfinished {
             return at;
         }
     }

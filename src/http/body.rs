@@ -133,7 +133,7 @@ pub fn decimal(digits: &[u8]) -> Option<u64> {
     if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
         return None;
     }
-    str::from_utf8(digits).ok()?.parse().ok()
+    std::str::from_utf8(digits).ok()?.parse().ok()
 }
 
 /// Is the connection to stay open after this message? RFC 9112 §9.3
@@ -195,7 +195,7 @@ impl<'a, R: BufRead> Body<'a, R> {
         if !good_digits || !good_extension || !is_field_value(extension) {
             return Err(Bad::ChunkSize.into());
         }
-        let digits = str::from_utf8(digits).unwrap_or_default();
+        let digits = std::str::from_utf8(digits).unwrap_or_default();
         match u64::from_str_radix(digits, 16) {
             Ok(0) => self.trailer_section(),
             Ok(size) => Ok(State::Chunk(size)),

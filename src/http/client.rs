@@ -323,10 +323,8 @@ impl Client {
                 self.trace.line(Party::Server, 0, line, note);
             }
         }
-        if let (Sink::File(file), Err(_)) = (&sink, &copied)
-            && let Some(part) = file.kept_as()
-        {
-            say(format!("topdown web-client: what came is in {part}"));
+        if let (Sink::File(file), Err(_)) = (&sink, &copied) {
+            file.say_what_is_kept();
         }
         let octets = copied?;
         if octets > 0 {

@@ -40,8 +40,8 @@ pub fn evaluate(fields: &Fields, validators: &Validators, now: i64) -> Verdict {
             );
         }
     // 2. If-Unmodified-Since, where there is no If-Match
-    } else if let Some(date) = date("if-unmodified-since")
-        && validators.last_modified > date
+    } else if date("if-unmodified-since")
+        .is_some_and(|date| validators.last_modified > date)
     {
         return Verdict::Failed(
             "412: changed after If-Unmodified-Since. RFC 9110 §13.1.4",
@@ -145,9 +145,8 @@ pub fn ranges(
     let Some(range) = fields.text("range") else {
         return Ranges::Whole("no range was asked. RFC 9110 §14.2");
     };
-    if let Some(if_range) = fields.text("if-range")
-        && !still_the_same(if_range, validators, now)
-    {
+    let changed = |tag: &str| !still_the_same(tag, validators, now);
+    if fields.text("if-range").is_some_and(changed) {
         return Ranges::Whole(
             "the part would be of another version than If-Range's: \
              the whole. RFC 9110 §13.1.5",

@@ -102,18 +102,20 @@ impl Download {
         fs::rename(&part, &self.file).doing(doing)
     }
 
-    /// An empty rest is nothing to resume from.
+    /// An empty part is nothing to resume from.
     pub fn abandon(self) {
-        if let Some(part) = self.part
-            && self.out.metadata().is_ok_and(|m| m.len() == 0)
-        {
+        let empty = self.out.metadata().is_ok_and(|m| m.len() == 0);
+        if let Some(part) = self.part.filter(|_| empty) {
             let _ = fs::remove_file(part);
         }
     }
 
-    /// For the message when the body broke off.
-    pub fn kept_as(&self) -> Option<String> {
-        Some(self.part.as_ref()?.display().to_string())
+    /// When the body broke off.
+    pub fn say_what_is_kept(&self) {
+        if let Some(part) = &self.part {
+            let part = part.display();
+            say(format!("topdown web-client: what came is in {part}"));
+        }
     }
 }
 

@@ -40,9 +40,8 @@ pub fn page(
     for entry in fs::read_dir(name)?.take(MAX_ENTRIES) {
         let entry = entry?;
         let name = entry.file_name().as_bytes().to_vec();
-        if (dotfiles || !name.starts_with(b"."))
-            && let Ok(metadata) = entry.metadata()
-        {
+        let visible = dotfiles || !name.starts_with(b".");
+        if let Some(metadata) = entry.metadata().ok().filter(|_| visible) {
             entries.push(Entry::new(name, &metadata));
         }
     }

@@ -102,7 +102,7 @@ impl<'a> Request<'a> {
         if line.len() > MAX_REQUEST_LINE {
             return Err(Bad::RequestLineTooLong);
         }
-        let line = str::from_utf8(line).map_err(|_| Bad::Target)?;
+        let line = std::str::from_utf8(line).map_err(|_| Bad::Target)?;
         let mut words = line.split(' ');
         let (Some(method), Some(target), Some(version), None) =
             (words.next(), words.next(), words.next(), words.next())
@@ -304,7 +304,7 @@ impl<'a> Fields<'a> {
 
     /// The first value as text, when it is text.
     pub fn text(&self, name: &'static str) -> Option<&'a str> {
-        str::from_utf8(self.get(name)?).ok()
+        std::str::from_utf8(self.get(name)?).ok()
     }
 
     /// The members of a list field: "a, b" and two lines are the same.
@@ -414,7 +414,7 @@ pub fn is_host_and_port(text: &[u8]) -> bool {
     let good_host = match host.strip_prefix(b"[") {
         Some(rest) => rest
             .strip_suffix(b"]")
-            .and_then(|literal| str::from_utf8(literal).ok())
+            .and_then(|literal| std::str::from_utf8(literal).ok())
             .is_some_and(|l| l.parse::<std::net::Ipv6Addr>().is_ok()),
         None => host.iter().all(reg_name),
     };

@@ -121,10 +121,9 @@ fn run(mut args: Args) -> Result<Outcome, Error> {
     if server.once || sequential {
         // One connection at a time: the others wait in the kernel's queue.
         while let Some((socket, client)) = connections.accept(&server_socket) {
-            if let Ok(connection) = connections.enter(socket, client)
-                && serve(&server, connection)
-                && server.once
-            {
+            let entered = connections.enter(socket, client);
+            let served = entered.is_ok_and(|c| serve(&server, c));
+            if served && server.once {
                 break;
             }
         }

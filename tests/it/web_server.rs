@@ -431,7 +431,7 @@ fn echo_sends_the_request_back() {
     let request = "WEIRD /echo?x HTTP/1.1\r\nHost: h\r\nX:  y \r\n\
                    Content-Length: 3\r\nConnection: close\r\n\r\nabc";
     let server = serve(&folder, &["--echo"]);
-    assert_eq!(body(&server.dialogue(request)), &request[..]);
+    assert_eq!(body(&server.dialogue(request)), request);
     let response = server.dialogue(request);
     assert_eq!(body(&response), request);
     let server = serve(&folder, &[]);
@@ -605,7 +605,7 @@ fn the_site_out_of_the_box_is_whole() {
         }
         seen.push(path);
     }
-    assert!(seen.len() > 15, "{seen:?}");
+    assert!(seen.len() >= 15, "{seen:?}");
     let mut file = Command::new("file");
     file.args(["-b", "www/fruit/kiwi.gif"]);
     if crate::harness::have("file") {
