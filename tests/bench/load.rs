@@ -1,1 +1,121 @@
-fn main() {}
+//! The load that wrk and ab cannot make:
+//!
+//! ```text
+//! load echo ADDRESS CONNECTIONS BYTES SECONDS   messages there and back
+//! load idle ADDRESS CONNECTIONS PATH            connections that wait
+//! ```
+//!
+//! `echo` keeps one message of so many bytes under way on each connection
+//! and prints messages a second. `idle` opens connections, makes a request
+//! on each, prints "held", waits for a line on standard input, and makes a
+//! request on each again.
+
+#![allow(clippy::unwrap_used)]
+
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::os::fd::AsRawFd;
+use std::time::{Duration, Instant};
+
+fn main() {
+    let mut args: Vec<String> = std::env::args().skip(1).collect();
+    args.retain(|arg| arg != "--bench"); // cargo's own
+    let words: Vec<&str> = args.iter().map(String::as_str).collect();
+    match words[..] {
+        ["echo", address, connections, bytes, seconds] => echo(
+            address,
+            connections.parse().unwrap(),
+            bytes.parse().unwrap(),
+            Duration::from_secs_f64(seconds.parse().unwrap()),
+        ),
+        ["idle", address, connections, path] => {
+            idle(address, connections.parse().unwrap(), path);
+        }
+        _ => eprintln!("usage: load echo|idle ADDRESS CONNECTIONS …"),
+    }
+}
+
+fn connect(address: &str) -> TcpStream {
+    let socket = TcpStream::connect(address).unwrap();
+    socket.set_nodelay(true).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    socket
+}
+
+fn echo(address: &str, connections: usize, bytes: usize, time: Duration) {
+    let mut sockets: Vec<TcpStream> =
+        (0..connections).map(|_| connect(address)).collect();
+    let message = vec![b'a'; bytes];
+    let mut polled: Vec<libc::pollfd> = sockets
+        .iter()
+        .map(|s| libc::pollfd {
+            fd: s.as_raw_fd(),
+            events: libc::POLLIN,
+            revents: 0,
+        })
+        .collect();
+    for socket in &mut sockets {
+        socket.write_all(&message).unwrap();
+    }
+    let mut left = vec![bytes; connections];
+    let mut buffer = vec![0; bytes];
+    let start = Instant::now();
+    let mut messages: u64 = 0;
+    while start.elapsed() < time {
+        let count = polled.len() as libc::nfds_t;
+        // SAFETY: an array of so many pollfds, alive.
+        let ready = unsafe { libc::poll(polled.as_mut_ptr(), count, 5000) };
+        assert!(ready > 0, "no answer within 5 s");
+        for (i, poll) in polled.iter().enumerate() {
+            if poll.revents == 0 {
+                continue;
+            }
+            let read = sockets[i].read(&mut buffer[..left[i]]).unwrap();
+            assert!(read > 0, "the server closed a connection");
+            left[i] -= read;
+            if left[i] == 0 {
+                messages += 1;
+                left[i] = bytes;
+                sockets[i].write_all(&message).unwrap();
+            }
+        }
+    }
+    println!("{:.0}", messages as f64 / start.elapsed().as_secs_f64());
+}
+
+fn idle(address: &str, connections: usize, path: &str) {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the calls fill in, or read, the struct they are given.
+    unsafe {
+        libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit);
+        limit.rlim_cur = limit.rlim_max;
+        libc::setrlimit(libc::RLIMIT_NOFILE, &limit);
+    }
+    let request = format!("GET {path} HTTP/1.1\r\nHost: h\r\n\r\n");
+    let ask = |socket: &mut TcpStream| {
+        socket.write_all(request.as_bytes()).unwrap();
+        let mut reader = BufReader::new(socket);
+        let mut line = String::new();
+        let mut length = 0;
+        while line != "\r\n" {
+            line.clear();
+            assert!(reader.read_line(&mut line).unwrap() > 0, "closed");
+            let lower = line.to_lowercase();
+            if let Some(value) = lower.strip_prefix("content-length:") {
+                length = value.trim().parse().unwrap();
+            }
+        }
+        reader.read_exact(&mut vec![0; length]).unwrap();
+    };
+    let mut sockets = Vec::new();
+    for _ in 0..connections {
+        let mut socket = connect(address);
+        ask(&mut socket);
+        sockets.push(socket);
+    }
+    println!("held");
+    io::stdin().read_line(&mut String::new()).unwrap();
+    let start = Instant::now();
+    sockets.iter_mut().for_each(ask);
+    println!("{:.1}", start.elapsed().as_secs_f64() * 1e6 / connections as f64);
+}
