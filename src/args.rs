@@ -32,6 +32,7 @@ struct Spec<'a> {
 /// What was typed after the tool's name.
 pub struct Args {
     help: &'static str,
+    command_line: String,
     options: pico_args::Arguments,
     operands: VecDeque<String>,
 }
@@ -40,6 +41,7 @@ impl Args {
     /// Splits the words into options, by the tool's help text, and operands.
     pub fn new(tool: &'static Tool, words: &[String]) -> Result<Args, Error> {
         let specs = specs(tool.help);
+        let command_line = format!("{} {}", tool.name, words.join(" "));
         let mut options = Vec::new();
         let mut operands = VecDeque::new();
         let mut words = words.iter();
@@ -53,7 +55,7 @@ impl Args {
             }
         }
         let options = pico_args::Arguments::from_vec(options);
-        Ok(Args { help: tool.help, options, operands })
+        Ok(Args { help: tool.help, command_line, options, operands })
     }
 
     /// Was the flag given (once or more)? `long` is its long name.
@@ -96,6 +98,11 @@ impl Args {
                 |fault| Error::Usage(format!("{}: {fault}", self.name(long)));
             values.push(value.map_err(usage)?);
         }
+    }
+
+    /// Tool, options and operands, as they were typed.
+    pub fn command_line(&self) -> String {
+        self.command_line.clone()
     }
 
     /// The option as the help text writes it: `-W/--timeout`.

@@ -272,7 +272,12 @@ impl Connection {
     /// now. False: the stop has come, do not wait for more.
     pub fn set_idle(&self, idle: bool) -> bool {
         self.idle.store(idle, SeqCst);
-        !self.connections.is_stopping()
+        !self.is_stopping()
+    }
+
+    /// Has the server been stopped?
+    pub fn is_stopping(&self) -> bool {
+        self.connections.is_stopping()
     }
 }
 
@@ -305,11 +310,11 @@ fn is_passing(error: &io::Error) -> bool {
     )
 }
 
-/// Ends the receiving side of a socket, whatever its kind: threads that
-/// wait in accept or receive on it return.
-pub fn stop_receiving(socket: &impl AsRawFd) {
-    // SAFETY: an open descriptor and a number. The result is of no use: a
-    // UDP socket, which is not connected, says so and wakes all the same.
+/// Ends the receiving side of a socket: threads that wait in accept or read
+/// on it return.
+fn stop_receiving(socket: &impl AsRawFd) {
+    // SAFETY: an open descriptor and a number. A socket that its peer has
+    // left is an error, and needs no waking.
     unsafe { libc::shutdown(socket.as_raw_fd(), libc::SHUT_RD) };
 }
 

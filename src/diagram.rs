@@ -10,7 +10,7 @@
 
 use std::time::Duration;
 
-use crate::trace::{Event, Party, What};
+use crate::trace::{Event, MAX_EVENTS, Party, What};
 
 // Lengths in the drawing's own unit, which is a pixel at full size.
 const WIDTH: i32 = 480;
@@ -43,9 +43,10 @@ marker path{fill:#a3adb8;stroke:none}}";
 pub fn draw(title: &str, here: Party, events: &[Event]) -> String {
     let heights = heights(events);
     let bottom = heights.last().map_or(TOP, |(y, _)| *y) + 2 * DROP + 10;
-    let mut svg = start(title, here, bottom);
-    for (event, &(y, cut)) in events.iter().zip(&heights) {
-        if cut {
+    let cut = events.len() >= MAX_EVENTS;
+    let mut svg = start(title, here, bottom, cut);
+    for (event, &(y, compressed)) in events.iter().zip(&heights) {
+        if compressed {
             svg.push_str(&break_mark(here, y - LEAST_GAP / 2));
         }
         svg.push_str(&match event.what {
@@ -84,7 +85,7 @@ fn heights(events: &[Event]) -> Vec<(i32, bool)> {
     heights
 }
 
-fn start(title: &str, here: Party, bottom: i32) -> String {
+fn start(title: &str, here: Party, bottom: i32, cut: bool) -> String {
     let height = bottom + 30;
     let mut svg = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" \
@@ -99,10 +100,11 @@ fn start(title: &str, here: Party, bottom: i32) -> String {
          <text class=\"t\" x=\"240\" y=\"26\" text-anchor=\"middle\">{1}\
          </text>\n\
          <text class=\"n\" x=\"240\" y=\"44\" text-anchor=\"middle\">\
-         times in ms, by the {2}'s clock</text>\n",
+         times in ms, by the {2}'s clock{3}</text>\n",
         escape(title),
         escape(&shorten(title, 52)),
         here.name(),
+        if cut { "; only the first messages are drawn" } else { "" },
     );
     for party in [Party::Client, Party::Server] {
         let x = axis(party);

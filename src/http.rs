@@ -15,6 +15,7 @@ mod date;
 mod download;
 mod explain;
 mod fetch;
+mod fields;
 mod files;
 mod listing;
 mod log;
@@ -27,6 +28,3 @@ mod store;
 mod timing;
 mod url;
 mod wire;
-
-#[cfg(test)]
-mod tests;

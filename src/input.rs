@@ -22,17 +22,13 @@ impl Input {
         Input { prompts, limit, in_mid_line: false }
     }
 
-    /// The next line without its end; `None` at the end of input. A line
-    /// over the limit is a usage error.
+    /// The next line without its end; `None` at the end of input. Of a line
+    /// over the limit so much comes back that it is over the limit, too.
     pub fn line(&mut self) -> Result<Option<Vec<u8>>, Error> {
         let Some(mut line) = self.piece()? else { return Ok(None) };
+        while self.in_mid_line && self.piece()?.is_some() {}
         if line.last() == Some(&b'\n') {
             line.pop();
-        }
-        if self.in_mid_line && line.len() > self.limit {
-            let limit = self.limit;
-            let fault = format!("a line is over {limit} bytes long");
-            return Err(Error::Usage(fault));
         }
         Ok(Some(line))
     }

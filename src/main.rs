@@ -104,9 +104,12 @@ fn dispatch(name: &str, rest: &[String]) -> Result<Outcome, Error> {
 
 fn run(tool: &'static Tool, words: &[String]) -> Result<Outcome, Error> {
     let mut args = Args::new(tool, words)?;
-    match args.flag("--help") {
-        true => print(tool.help),
-        false => (tool.run)(args),
+    if args.flag("--help") {
+        return print(tool.help);
+    }
+    match (tool.run)(args) {
+        Err(Error::Usage(fault)) => Err(Error::Usage(fault)),
+        outcome => trace::finish().and(outcome),
     }
 }
 

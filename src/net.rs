@@ -19,6 +19,9 @@ use crate::error::{Doing, Error, reason};
 /// a thousand clients at once would overflow.
 const BACKLOG: i32 = 4096;
 
+/// A name server may take its time, though little is waited for an answer.
+const LOOK_UP: Duration = Duration::from_secs(5);
+
 /// Which addresses of a name are wanted: `-4`, `-6`, or any.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Family {
@@ -66,6 +69,46 @@ pub fn listen_address(text: &str) -> Result<SocketAddr, String> {
             Ok(SocketAddr::from(([127, 0, 0, 1], port)))
         }
         None => text.parse().map_err(|_| bad()),
+    }
+}
+
+/// Where a client of KR 2.7 sends to, and how: `HOST [PORT]` and options.
+pub struct Destination {
+    host: String,
+    port: u16,
+    family: Family,
+    pub local_port: u16,
+    pub timeout: Duration,
+}
+
+impl Destination {
+    /// Reads operands and options; the defaults are the tool's.
+    pub fn from_args(
+        args: &mut Args,
+        port: u16,
+        timeout: Duration,
+    ) -> Result<Destination, Error> {
+        let given = args.value("--timeout", args::seconds)?;
+        let local_port = args.value("--local-port", self::port)?;
+        let family = Family::from_args(args)?;
+        let host = args.operand("HOST")?;
+        let port = match args.optional_operand() {
+            Some(text) => self::port(&text).map_err(Error::Usage)?,
+            None => port,
+        };
+        Ok(Destination {
+            host,
+            port,
+            family,
+            local_port: local_port.unwrap_or(0),
+            timeout: given.unwrap_or(timeout),
+        })
+    }
+
+    /// All addresses that the host has.
+    pub fn resolve(&self) -> Result<Vec<SocketAddr>, Error> {
+        let limit = self.timeout.max(LOOK_UP);
+        resolve(&self.host, self.port, self.family, limit)
     }
 }
 

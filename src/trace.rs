@@ -16,7 +16,7 @@
 use std::fs;
 use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::args::{Args, text};
@@ -25,7 +25,7 @@ use crate::error::{Doing, Error};
 use crate::output::printable;
 
 /// A diagram of more events would be a poster.
-const MAX_EVENTS: usize = 200;
+pub const MAX_EVENTS: usize = 200;
 
 /// Of a longer text only the beginning is shown.
 const MAX_SHOWN: usize = 200;
@@ -86,7 +86,11 @@ pub enum What {
 #[derive(Clone, Default)]
 pub struct Trace(Option<Arc<Recorder>>);
 
+/// The trace of this run, for `finish`.
+static RUN: OnceLock<Arc<Recorder>> = OnceLock::new();
+
 struct Recorder {
+    title: String,
     here: Party,
     verbose: bool,
     explain: bool,
@@ -99,7 +103,7 @@ struct Recorder {
 
 impl Trace {
     /// Reads `--verbose`, `--explain` (which includes it) and `--diagram`.
-    /// `here` is the party that the tool plays.
+    /// `here` is the party that the tool plays. To be called once.
     pub fn from_args(args: &mut Args, here: Party) -> Result<Trace, Error> {
         let diagram = args.value("--diagram", text)?.map(PathBuf::from);
         let explain = args.flag("--explain");
@@ -107,11 +111,8 @@ impl Trace {
         if !verbose && diagram.is_none() {
             return Ok(Trace(None));
         }
-        if let Some(file) = &diagram {
-            // now rather than after the run, which may not come again
-            fs::write(file, "").doing(|| format!("{}", file.display()))?;
-        }
-        Ok(Trace(Some(Arc::new(Recorder {
+        let recorder = Arc::new(Recorder {
+            title: args.command_line(),
             here,
             verbose,
             explain,
@@ -121,7 +122,9 @@ impl Trace {
                 && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty()),
             start: Instant::now(),
             events: Mutex::default(),
-        }))))
+        });
+        let _ = RUN.set(recorder.clone());
+        Ok(Trace(Some(recorder)))
     }
 
     pub fn is_on(&self) -> bool {
@@ -232,14 +235,16 @@ impl Trace {
             events.push(Event { at, what: what(at), label: label() });
         }
     }
+}
 
-    /// Writes the diagram, if one was asked for. To be called at the end.
-    pub fn finish(&self, title: &str) -> Result<(), Error> {
-        let Some(recorder) = &self.0 else { return Ok(()) };
-        let Some(file) = &recorder.diagram else { return Ok(()) };
-        let drawing = diagram::draw(title, recorder.here, &recorder.lock());
-        fs::write(file, drawing).doing(|| format!("write {}", file.display()))
-    }
+/// Writes the diagram, if one was asked for: whatever came of the run, what
+/// passed until then is drawn.
+pub fn finish() -> Result<(), Error> {
+    let Some(recorder) = RUN.get() else { return Ok(()) };
+    let Some(file) = &recorder.diagram else { return Ok(()) };
+    let drawing =
+        diagram::draw(&recorder.title, recorder.here, &recorder.lock());
+    fs::write(file, drawing).doing(|| format!("write {}", file.display()))
 }
 
 impl Recorder {
@@ -348,7 +353,6 @@ mod tests {
         trace.fact(|| unreachable!());
         trace.why(|| unreachable!());
         trace.message(Party::Client, || unreachable!());
-        trace.finish("title").unwrap();
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! UDP, the connectionless transport: KR 2.7.1 and 3.3, RFC 768.
 //!
-//! The tools leave the header to the kernel; this file draws it, for `-e`.
+//! Read `server.rs` and `client.rs` first. They leave the header to the
+//! kernel; this file draws it, for `-e`.
 
 pub mod client;
 pub mod server;
@@ -9,12 +10,9 @@ use std::net::{IpAddr, SocketAddr};
 
 use crate::trace::header_drawing;
 
-/// The largest datagram's payload over IPv4: 65,535 octets of IP datagram
-/// less 20 of its header and 8 of UDP's.
-pub const MAX_PAYLOAD: usize = 65_507;
-
-/// The upper-case servers' port in the book.
-pub const PORT: u16 = 12_000;
+/// The longest datagram that there can be: a 16-bit length. Over IPv4 its
+/// data have at most 65,507 octets, over IPv6 65,527.
+pub const MAX_DATAGRAM: usize = 65_535;
 
 /// The header that a datagram travels with. RFC 768 draws
 ///
@@ -31,7 +29,7 @@ pub fn draw_header(from: SocketAddr, to: SocketAddr, data: &[u8]) -> String {
     let length = 8 + data.len();
     let checksum = match checksum(from, to, data) {
         Some(checksum) => format!("checksum 0x{checksum:04x}"),
-        None => "checksum (address unknown)".into(),
+        None => "checksum (own address open)".into(),
     };
     header_drawing(&[
         (format!("source port {}", from.port()), 16),
@@ -44,8 +42,9 @@ pub fn draw_header(from: SocketAddr, to: SocketAddr, data: &[u8]) -> String {
 /// "Checksum is the 16-bit one's complement of the one's complement sum of a
 /// pseudo header of information from the IP header, the UDP header, and the
 /// data, padded with zero octets at the end (if necessary) to make a
-/// multiple of two octets." RFC 768; KR 3.3.2. `None` when an end is bound
-/// to no particular address.
+/// multiple of two octets." RFC 768; KR 3.3.2. IPv6's pseudo header (RFC
+/// 8200 §8.1) has longer fields, but the same sum. `None` when an end is
+/// bound to no particular address.
 fn checksum(from: SocketAddr, to: SocketAddr, data: &[u8]) -> Option<u16> {
     const PROTOCOL: u8 = 17;
     let length = u16::try_from(8 + data.len()).ok()?;
@@ -55,8 +54,10 @@ fn checksum(from: SocketAddr, to: SocketAddr, data: &[u8]) -> Option<u16> {
         (IpAddr::V6(a), IpAddr::V6(b)) => [a.octets(), b.octets()].concat(),
         _ => return None,
     };
+    // the rest of the pseudo header
     bytes.extend([0, PROTOCOL]);
     bytes.extend(length.to_be_bytes());
+    // the header, its checksum as zero
     bytes.extend(from.port().to_be_bytes());
     bytes.extend(to.port().to_be_bytes());
     bytes.extend(length.to_be_bytes());
@@ -74,7 +75,7 @@ fn checksum(from: SocketAddr, to: SocketAddr, data: &[u8]) -> Option<u16> {
 pub fn internet_checksum(bytes: &[u8]) -> u16 {
     let mut sum: u64 = 0;
     for word in bytes.chunks(2) {
-        let low = word.get(1).copied().unwrap_or(0);
+        let low = word.get(1).copied().unwrap_or(0); // padding
         sum += u64::from(u16::from_be_bytes([word[0], low]));
     }
     while sum > 0xffff {

@@ -2,6 +2,9 @@
 
 use crate::output::whole_characters;
 
+/// The port of the book's servers, over UDP and TCP alike.
+pub const PORT: u16 = 12_000;
+
 /// Converts a stream piece by piece, as it arrives.
 ///
 /// Upper case is Unicode's, where one character may become several:

@@ -7,7 +7,8 @@
 use std::io::{self, BufRead, ErrorKind, Read};
 
 use super::bad::Bad;
-use super::message::{Fields, Request, Response, Version, is_field_value};
+use super::fields::{Fields, is_field_value};
+use super::message::{Request, Response, Version};
 
 /// A chunk-size line with its extensions. RFC 9112 §7.1.1 asks for a limit.
 const MAX_CHUNK_LINE: u64 = 1024;
@@ -282,5 +283,188 @@ impl<R: BufRead> Read for Body<'_, R> {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::message::head_length;
+    use super::super::message::tests::{RESPONSE, Random, request, response};
+    use super::*;
+
+    #[test]
+    fn framing_of_requests_rfc_9112_6_3() {
+        let framing = |fields: &str| {
+            let head = format!("POST / HTTP/1.1\r\nHost: h\r\n{fields}\r\n");
+            request(&head, Framing::of_request).unwrap()
+        };
+        assert_eq!(framing(""), Ok(Framing::Empty));
+        assert_eq!(framing("Content-Length: 0\r\n"), Ok(Framing::Length(0)));
+        assert_eq!(framing("Content-Length: 5\r\n"), Ok(Framing::Length(5)));
+        let twice = "Content-Length: 5\r\nContent-Length: 5\r\n";
+        assert_eq!(framing(twice), Ok(Framing::Length(5)));
+        assert_eq!(framing("Content-Length: 5, 5\r\n"), Ok(Framing::Length(5)));
+        assert_eq!(
+            framing("Transfer-Encoding: Chunked\r\n"),
+            Ok(Framing::Chunked)
+        );
+        for bad in
+            ["-1", "+1", "0x1", "1 1", "", "a", "18446744073709551616", "1,"]
+        {
+            let field = format!("Content-Length: {bad}\r\n");
+            assert_eq!(framing(&field), Err(Bad::ContentLength), "{bad}");
+        }
+        let differ = "Content-Length: 5\r\nContent-Length: 6\r\n";
+        assert_eq!(framing(differ), Err(Bad::ContentLengthsDiffer));
+        let differ = "Content-Length: 5, 6\r\n";
+        assert_eq!(framing(differ), Err(Bad::ContentLengthsDiffer));
+        let both = "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n";
+        assert_eq!(framing(both), Err(Bad::LengthAndEncoding));
+        let both = "Content-Length: x\r\nTransfer-Encoding: chunked\r\n";
+        assert_eq!(framing(both), Err(Bad::LengthAndEncoding));
+        for (codings, expected) in [
+            ("chunked, gzip", Bad::ChunkedNotFinal),
+            ("chunked, chunked", Bad::ChunkedNotFinal),
+            ("gzip", Bad::ChunkedNotFinal),
+            ("identity", Bad::ChunkedNotFinal),
+            ("", Bad::ChunkedNotFinal),
+            ("xchunked", Bad::ChunkedNotFinal),
+            ("chunked;q=1", Bad::ChunkedNotFinal),
+            ("gzip, chunked", Bad::UnknownEncoding),
+        ] {
+            let field = format!("Transfer-Encoding: {codings}\r\n");
+            assert_eq!(framing(&field), Err(expected), "{codings}");
+        }
+        let two = "Transfer-Encoding: chunked\r\nTransfer-Encoding: gzip\r\n";
+        assert_eq!(framing(two), Err(Bad::ChunkedNotFinal));
+        let old = "POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n";
+        let old = request(old, Framing::of_request).unwrap();
+        assert_eq!(old, Err(Bad::EncodingInOldVersion));
+    }
+
+    #[test]
+    fn framing_of_responses_rfc_9112_6_3() {
+        let framing = |method: &str, head: &str| {
+            let head = format!("HTTP/1.1 {head}\r\n\r\n");
+            response(&head, |r| Framing::of_response(method, r)).unwrap()
+        };
+        let length = "200 OK\r\nContent-Length: 5";
+        assert_eq!(framing("GET", length), Ok(Framing::Length(5)));
+        assert_eq!(framing("HEAD", length), Ok(Framing::Empty));
+        assert_eq!(framing("CONNECT", length), Ok(Framing::Empty));
+        assert_eq!(framing("GET", "200 OK"), Ok(Framing::ToClose));
+        for status in ["100 x", "204 x", "304 x"] {
+            let head = format!("{status}\r\nContent-Length: 5");
+            assert_eq!(framing("GET", &head), Ok(Framing::Empty));
+        }
+        let chunked = "200 OK\r\nTransfer-Encoding: chunked";
+        assert_eq!(framing("GET", chunked), Ok(Framing::Chunked));
+        let both = format!("{chunked}\r\nContent-Length: 5");
+        assert_eq!(framing("GET", &both), Err(Bad::LengthAndEncoding));
+    }
+
+    #[test]
+    fn connections_persist_by_version_rfc_9112_9_3() {
+        let open = |version: &str, field: &str| {
+            let head = format!("GET / {version}\r\nHost: h\r\n{field}\r\n");
+            request(&head, |r| keeps_open(r.version, &r.fields)).unwrap()
+        };
+        assert!(open("HTTP/1.1", ""));
+        assert!(!open("HTTP/1.1", "Connection: foo, Close\r\n"));
+        assert!(!open("HTTP/1.0", ""));
+        assert!(open("HTTP/1.0", "Connection: Keep-Alive\r\n"));
+        assert!(!open("HTTP/1.0", "Connection: keep-alive, close\r\n"));
+    }
+
+    /// What a chunked body decodes to, and what is left behind it.
+    fn unchunk(bytes: &str) -> Result<(String, String), Option<Bad>> {
+        let mut source = bytes.as_bytes();
+        let mut body = Body::new(&mut source, Framing::Chunked);
+        let mut text = String::new();
+        match body.read_to_string(&mut text) {
+            Ok(_) => Ok((text, String::from_utf8(source.to_vec()).unwrap())),
+            Err(error) => Err(Bad::from_io(&error)),
+        }
+    }
+
+    #[test]
+    fn chunks_rfc_9112_7_1() {
+        let good = |bytes, text: &str| {
+            let (body, rest) = unchunk(bytes).unwrap();
+            assert_eq!((body.as_str(), rest.as_str()), (text, "next"));
+        };
+        good("0\r\n\r\nnext", "");
+        good("3\r\nabc\r\nA\r\n0123456789\r\n0\r\n\r\nnext", "abc0123456789");
+        good("3;a=b;c=\"d\"\r\nabc\r\n000\r\nX: y\r\nZ: a\r\n\r\nnext", "abc");
+        good("3 ;a\r\nabc\r\n0\r\n\r\nnext", "abc");
+        for (bytes, bad) in [
+            ("\r\n", Bad::ChunkSize),
+            ("g\r\n", Bad::ChunkSize),
+            ("-1\r\n", Bad::ChunkSize),
+            ("0x3\r\nabc\r\n", Bad::ChunkSize),
+            ("3 x\r\nabc\r\n", Bad::ChunkSize),
+            ("3;\0\r\nabc\r\n", Bad::ChunkSize),
+            ("3\nabc\r\n", Bad::BareLineFeed),
+            ("10000000000000000\r\n", Bad::ChunkSize),
+            ("3\r\nabcd\r\n", Bad::ChunkEnd),
+            ("3\r\nabc\n0\r\n\r\n", Bad::BareLineFeed),
+            ("0\r\nX\r\n\r\n", Bad::NoColon),
+            ("0\r\nX: \0\r\n\r\n", Bad::FieldValue),
+        ] {
+            assert_eq!(unchunk(bytes), Err(Some(bad)), "{bytes:?}");
+        }
+        let long = format!("3;{}\r\n", "a".repeat(2000));
+        assert_eq!(unchunk(&long), Err(Some(Bad::ChunkLineTooLong)));
+        let long = format!("0\r\n{}", "X: y\r\n".repeat(2000));
+        assert_eq!(unchunk(&long), Err(Some(Bad::TrailersTooLong)));
+        for short in ["", "3", "3\r\nab", "3\r\nabc", "0\r\n", "0\r\nX: y\r\n"]
+        {
+            assert_eq!(unchunk(short), Err(None), "{short:?}");
+        }
+    }
+
+    #[test]
+    fn a_body_ends_where_it_ends() {
+        let mut source = &b"abcnext"[..];
+        let mut body = Body::new(&mut source, Framing::Length(3));
+        let mut text = String::new();
+        body.read_to_string(&mut text).unwrap();
+        assert!(body.is_at_end() && text == "abc" && source == b"next");
+        let mut short = &b"ab"[..];
+        let mut body = Body::new(&mut short, Framing::Length(3));
+        let error = body.read_to_string(&mut text).unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::UnexpectedEof);
+        assert!(!body.is_at_end());
+    }
+
+    #[test]
+    fn mutated_responses_and_bodies_never_panic_and_end() {
+        let mut random = Random(42);
+        let chunks = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n\
+                      5;x=y\r\nabcde\r\n3\r\nfgh\r\n0\r\nT: u\r\n\r\n";
+        let mut whole = 0;
+        for round in 0..60_000 {
+            let seed = [RESPONSE, chunks][round % 2];
+            let mut bytes = seed.as_bytes().to_vec();
+            random.mutate(&mut bytes);
+            let Some(length) = head_length(&bytes) else { continue };
+            let mut body = bytes.split_off(length);
+            let mut spans = Vec::new();
+            let Ok(response) = Response::parse(&mut bytes, &mut spans) else {
+                continue;
+            };
+            let Ok(framing) = Framing::of_response("GET", &response) else {
+                continue;
+            };
+            body.extend(b"HTTP/1.1 200 OK\r\n\r\n");
+            let mut source = body.as_slice();
+            let mut out = Vec::new();
+            let mut reader = Body::new(&mut source, framing);
+            if reader.read_to_end(&mut out).is_ok() {
+                whole += 1;
+            }
+            assert!(out.len() <= body.len());
+        }
+        assert!(whole > 1000, "only {whole}: the mutations are too wild");
     }
 }

@@ -126,9 +126,7 @@ fn run(mut args: Args) -> Result<Outcome, Error> {
         let same = |next: &Url| next.same_origin(url);
         client.wish.close =
             client.follow.is_none() && !urls.get(i + 1).is_some_and(same);
-        let got = client.get(url);
-        client.trace.finish(&format!("web-client {url}"))?;
-        if got? == Outcome::No {
+        if client.get(url)? == Outcome::No {
             worst = Outcome::No;
         }
     }

@@ -3,7 +3,7 @@
 //! GET of KR 2.2.5 is `If-Modified-Since` below.
 
 use super::date;
-use super::message::Fields;
+use super::fields::Fields;
 
 /// More ranges than this in one request are an attack, not a reader.
 /// "A server [...] ought to ignore [...] many small ranges" RFC 9110 §14.2

@@ -1,7 +1,8 @@
 //! The margin notes on HTTP: what each line of a head is, and by which
 //! rule. `-v` prints the lines, `-e` the notes beside them.
 
-use super::message::{Fields, Response};
+use super::fields::Fields;
+use super::message::Response;
 use crate::output::printable;
 use crate::trace::{Party, Trace};
 

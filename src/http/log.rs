@@ -8,7 +8,7 @@ use std::io::{self, Write};
 use std::net::IpAddr;
 
 use super::date::{self, Civil, MONTHS};
-use super::message::Fields;
+use super::fields::Fields;
 
 /// Writes the line for one request. `fields` is `None` for a request that
 /// could not be parsed; `line` is its first line, as far as there is one.

@@ -7,19 +7,18 @@
 //!                                      an empty line ends the head
 //! ```
 //!
+//! The fields have a file of their own, `fields.rs`.
 //! `Request::parse` is strict, since what two parsers read differently is a
 //! way in for smugglers; `Response::parse` takes from a server what RFC 9112
 //! lets a client take. Neither copies: everything found is a slice of the
 //! bytes given.
 
 use super::bad::Bad;
+use super::fields::{Fields, Span, is_field_value, is_token};
 
 /// "It is RECOMMENDED that all HTTP senders and recipients support, at a
 /// minimum, request-line lengths of 8000 octets." RFC 9112 §3
 pub const MAX_REQUEST_LINE: usize = 8_000;
-/// Start line and fields together. Spans below count in 16 bits.
-pub const MAX_HEAD: usize = 32 * 1024;
-pub const MAX_FIELDS: usize = 100;
 
 /// The protocol version: of HTTP/1.x only the step from 0 to 1 matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,21 +56,6 @@ pub struct Response<'a> {
     pub version: Version,
     pub status: u16,
     pub fields: Fields<'a>,
-}
-
-/// The field lines of one head, in their order.
-#[derive(Clone, Copy)]
-pub struct Fields<'a> {
-    head: &'a [u8],
-    spans: &'a [Span],
-}
-
-/// Where one field stands in the head: name and value, each from and to.
-/// Whoever parses lends a vector of them, to be used again and again.
-#[derive(Clone, Copy)]
-pub struct Span {
-    name: (u16, u16),
-    value: (u16, u16),
 }
 
 /// The length of the head at the start of `bytes`, the empty line included;
@@ -248,131 +232,6 @@ fn unfold(head: &mut [u8]) {
     }
 }
 
-impl<'a> Fields<'a> {
-    /// The field lines of a head from `start` to its empty line.
-    fn parse(
-        head: &'a [u8],
-        start: usize,
-        strict: bool,
-        spans: &'a mut Vec<Span>,
-    ) -> Result<Fields<'a>, Bad> {
-        if head.len() > MAX_HEAD {
-            return Err(Bad::HeadTooLong);
-        }
-        spans.clear();
-        let mut at = start;
-        loop {
-            let rest = &head[at..];
-            let length = match rest.iter().position(|b| *b == b'\n') {
-                Some(0) if strict => return Err(Bad::BareLineFeed),
-                Some(end) if end > 0 && rest[end - 1] == b'\r' => end - 1,
-                Some(_) if strict => return Err(Bad::BareLineFeed),
-                Some(end) => end,
-                None => return Err(Bad::NoColon),
-            };
-            if length == 0 {
-                return Ok(Fields { head, spans });
-            }
-            if spans.len() == MAX_FIELDS {
-                return Err(Bad::TooManyFields);
-            }
-            spans.push(Span::parse(&rest[..length], at, strict)?);
-            at += length + if rest[length] == b'\r' { 2 } else { 1 };
-        }
-    }
-
-    /// All fields: name and value.
-    pub fn iter(&self) -> impl Iterator<Item = (&'a [u8], &'a [u8])> {
-        let head = self.head;
-        let part = move |(from, to): (u16, u16)| {
-            &head[usize::from(from)..usize::from(to)]
-        };
-        self.spans.iter().map(move |span| (part(span.name), part(span.value)))
-    }
-
-    /// The values of a field, a line each. Case does not matter in names.
-    pub fn all(&self, name: &'static str) -> impl Iterator<Item = &'a [u8]> {
-        self.iter()
-            .filter(|(n, _)| n.eq_ignore_ascii_case(name.as_bytes()))
-            .map(|(_, value)| value)
-    }
-
-    /// The first value of a field.
-    pub fn get(&self, name: &'static str) -> Option<&'a [u8]> {
-        self.all(name).next()
-    }
-
-    /// The first value as text, when it is text.
-    pub fn text(&self, name: &'static str) -> Option<&'a str> {
-        std::str::from_utf8(self.get(name)?).ok()
-    }
-
-    /// The members of a list field: "a, b" and two lines are the same.
-    /// RFC 9110 §5.6.1
-    pub fn list(&self, name: &'static str) -> impl Iterator<Item = &'a [u8]> {
-        self.all(name)
-            .flat_map(|value| value.split(|b| *b == b','))
-            .map(|member| member.trim_ascii())
-            .filter(|member| !member.is_empty())
-    }
-
-    /// Is the word among the members of a list field?
-    pub fn lists(&self, name: &'static str, word: &str) -> bool {
-        self.list(name).any(|m| m.eq_ignore_ascii_case(word.as_bytes()))
-    }
-}
-
-impl std::fmt::Debug for Fields<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
-        let text = |b: &[u8]| crate::output::printable(b);
-        f.debug_map()
-            .entries(self.iter().map(|(n, v)| (text(n), text(v))))
-            .finish()
-    }
-}
-
-impl Span {
-    /// `field-name ":" OWS field-value OWS`, which begins at `at`.
-    fn parse(line: &[u8], at: usize, strict: bool) -> Result<Span, Bad> {
-        if matches!(line[0], b' ' | b'\t') {
-            return Err(Bad::LineFolding);
-        }
-        let colon = line.iter().position(|b| *b == b':');
-        let colon = colon.ok_or(Bad::NoColon)?;
-        let mut name = &line[..colon];
-        if matches!(name.last(), Some(b' ' | b'\t')) {
-            // "A server MUST reject, with a response status code of 400 (Bad
-            // Request), any received request message that contains
-            // whitespace between a header field name and colon." RFC 9112
-            // §5.1. From a response it is to be removed.
-            if strict {
-                return Err(Bad::SpaceBeforeColon);
-            }
-            name = name.trim_ascii_end();
-        }
-        if !is_token(name) {
-            return Err(Bad::FieldName);
-        }
-        let raw = &line[colon + 1..];
-        let value = raw.trim_ascii();
-        if !is_field_value(raw) {
-            return Err(match raw.contains(&b'\r') {
-                true => Bad::BareCarriageReturn,
-                false => Bad::FieldValue,
-            });
-        }
-        let value_at =
-            at + colon + 1 + (raw.len() - raw.trim_ascii_start().len());
-        // a head is at most MAX_HEAD long: all of this fits in 16 bits
-        let span =
-            |from: usize, length: usize| (from as u16, (from + length) as u16);
-        Ok(Span {
-            name: span(at, name.len()),
-            value: span(value_at.min(at + line.len()), value.len()),
-        })
-    }
-}
-
 /// The first line without its CRLF, and what follows.
 fn strict_line(bytes: &[u8]) -> Result<(&[u8], &[u8]), Bad> {
     let end = bytes.iter().position(|b| *b == b'\n');
@@ -383,18 +242,6 @@ fn strict_line(bytes: &[u8]) -> Result<(&[u8], &[u8]), Bad> {
         true => Err(Bad::BareCarriageReturn),
         false => Ok((line, rest)),
     }
-}
-
-/// `1*tchar`. RFC 9110 §5.6.2
-pub fn is_token(text: &[u8]) -> bool {
-    let tchar =
-        |b: &u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(b);
-    !text.is_empty() && text.iter().all(tchar)
-}
-
-/// VCHAR, obs-text, space and tab. RFC 9110 §5.5
-pub fn is_field_value(text: &[u8]) -> bool {
-    text.iter().all(|b| *b == b'\t' || (*b >= b' ' && *b != 0x7f))
 }
 
 /// `uri-host [ ":" port ]`; an empty one is the RFC's own exception for
@@ -420,4 +267,280 @@ pub fn is_host_and_port(text: &[u8]) -> bool {
     };
     let digits = &port[1..];
     good_host && digits.len() <= 5 && digits.iter().all(u8::is_ascii_digit)
+}
+
+#[cfg(test)]
+pub mod tests {
+    use super::super::body::{Framing, keeps_open};
+    use super::*;
+
+    /// The request of KR 2.2.3.
+    pub const SOMEDIR: &str = "GET /somedir/page.html HTTP/1.1\r\n\
+        Host: www.someschool.edu\r\n\
+        Connection: close\r\n\
+        User-agent: Mozilla/5.0\r\n\
+        Accept-language: fr\r\n\r\n";
+
+    /// The conditional GET of KR 2.2.5.
+    pub const KIWI: &str = "GET /fruit/kiwi.gif HTTP/1.1\r\n\
+        Host: www.exotiquecuisine.com\r\n\
+        If-modified-since: Wed, 9 Sep 2015 09:23:24 GMT\r\n\r\n";
+
+    /// The response of KR 2.2.3.
+    pub const RESPONSE: &str = "HTTP/1.1 200 OK\r\n\
+        Connection: close\r\n\
+        Date: Tue, 18 Aug 2015 15:44:04 GMT\r\n\
+        Server: Apache/2.2.3 (CentOS)\r\n\
+        Last-Modified: Tue, 18 Aug 2015 15:11:03 GMT\r\n\
+        Content-Length: 6821\r\n\
+        Content-Type: text/html\r\n\r\n";
+
+    pub fn request<T>(
+        head: &str,
+        test: impl Fn(&Request) -> T,
+    ) -> Result<T, Bad> {
+        Request::parse(head.as_bytes(), &mut Vec::new()).map(|r| test(&r))
+    }
+
+    pub fn response<T>(
+        head: &str,
+        test: impl Fn(&Response) -> T,
+    ) -> Result<T, Bad> {
+        let mut head = head.as_bytes().to_vec();
+        Response::parse(&mut head, &mut Vec::new()).map(|r| test(&r))
+    }
+
+    pub fn line_fault(line: &str) -> Option<Bad> {
+        request(&format!("{line}\r\nHost: h\r\n\r\n"), |_| ()).err()
+    }
+
+    /// A small generator of numbers, so that a run can be repeated.
+    pub struct Random(pub u64);
+
+    impl Random {
+        pub fn below(&mut self, bound: usize) -> usize {
+            self.0 ^= self.0 << 13;
+            self.0 ^= self.0 >> 7;
+            self.0 ^= self.0 << 17;
+            (self.0 % bound as u64) as usize
+        }
+
+        /// Changes, removes, doubles or inserts a few bytes.
+        pub fn mutate(&mut self, bytes: &mut Vec<u8>) {
+            const SPICE: &[u8] = b"\r\n\0 \t:;,-0aF\x7f\xff\"";
+            for _ in 0..=self.below(4) {
+                let at = self.below(bytes.len().max(1));
+                let spice = SPICE[self.below(SPICE.len())];
+                match self.below(4) {
+                    0 if at < bytes.len() => bytes[at] = spice,
+                    1 if at < bytes.len() => drop(bytes.remove(at)),
+                    2 => bytes.truncate(at),
+                    _ => bytes.insert(at.min(bytes.len()), spice),
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_request_of_kr_2_2_3() {
+        request(SOMEDIR, |r| {
+            assert_eq!(r.method, "GET");
+            assert_eq!(r.target, Target::Origin("/somedir/page.html"));
+            assert_eq!(r.version, Version::Http11);
+            assert_eq!(r.fields.text("host"), Some("www.someschool.edu"));
+            assert_eq!(r.fields.text("ACCEPT-LANGUAGE"), Some("fr"));
+            assert!(!keeps_open(r.version, &r.fields));
+            assert_eq!(Framing::of_request(r), Ok(Framing::Empty));
+        })
+        .unwrap();
+        assert_eq!(head_length(SOMEDIR.as_bytes()), Some(SOMEDIR.len()));
+        assert_eq!(head_length(&SOMEDIR.as_bytes()[..SOMEDIR.len() - 1]), None);
+    }
+
+    #[test]
+    fn the_conditional_get_of_kr_2_2_5() {
+        request(KIWI, |r| {
+            assert_eq!(r.target.path(), "/fruit/kiwi.gif");
+            assert!(r.fields.get("if-modified-since").is_some());
+            assert!(keeps_open(r.version, &r.fields));
+        })
+        .unwrap();
+    }
+
+    #[test]
+    fn the_response_of_kr_2_2_3() {
+        response(RESPONSE, |r| {
+            assert_eq!(r.status, 200);
+            assert_eq!(r.fields.text("server"), Some("Apache/2.2.3 (CentOS)"));
+            let framing = Framing::of_response("GET", r);
+            assert_eq!(framing, Ok(Framing::Length(6821)));
+        })
+        .unwrap();
+    }
+
+    #[test]
+    fn a_request_line_has_three_parts_rfc_9112_3() {
+        for line in ["GET /", "GET  / HTTP/1.1", "GET / HTTP/1.1 ", "", "GET"] {
+            assert_eq!(line_fault(line), Some(Bad::RequestLine), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_method_is_a_token_and_case_matters_rfc_9110_9_1() {
+        assert_eq!(line_fault("G(T / HTTP/1.1"), Some(Bad::Method));
+        assert_eq!(line_fault("G\tT / HTTP/1.1"), Some(Bad::Method));
+        let head = "get / HTTP/1.1\r\nHost: h\r\n\r\n";
+        assert_eq!(request(head, |r| r.method.to_string()).unwrap(), "get");
+    }
+
+    #[test]
+    fn a_target_is_visible_ascii_rfc_9112_3_2() {
+        for line in
+            ["GET /\x07 HTTP/1.1", "GET /é HTTP/1.1", "GET /a#b HTTP/1.1"]
+        {
+            assert_eq!(line_fault(line), Some(Bad::Target), "{line}");
+        }
+        let head = b"GET /\xff HTTP/1.1\r\nHost: h\r\n\r\n";
+        let bad = Request::parse(head, &mut Vec::new()).unwrap_err();
+        assert_eq!(bad, Bad::Target);
+    }
+
+    #[test]
+    fn the_four_forms_of_a_target_rfc_9112_3_2() {
+        let target = |line: &str| {
+            let head = format!("{line} HTTP/1.1\r\nHost: h\r\n\r\n");
+            request(&head, |r| format!("{:?}", r.target))
+        };
+        assert!(target("GET /a?b").unwrap().starts_with("Origin(\"/a?b\""));
+        assert!(target("GET http://h:80/a").unwrap().contains("path: \"/a\""));
+        assert!(target("GET HTTP://h").unwrap().starts_with("Absolute"));
+        assert_eq!(target("OPTIONS *").unwrap(), "Asterisk");
+        assert_eq!(target("CONNECT h:443").unwrap(), "Authority(\"h:443\")");
+        assert!(target("CONNECT [::1]:443").is_ok());
+        for line in [
+            "GET *",
+            "GET h:443",
+            "CONNECT /",
+            "CONNECT h",
+            "CONNECT h:x",
+            "CONNECT h:99999",
+            "GET a",
+            "GET ftp://h/",
+            "GET http:///a",
+            "CONNECT http://h/",
+        ] {
+            assert_eq!(target(line), Err(Bad::TargetForm), "{line}");
+        }
+        assert_eq!(target("GET http://u@h/"), Err(Bad::Host));
+    }
+
+    #[test]
+    fn versions_rfc_9112_2_3() {
+        let version = |v: &str| {
+            let head = format!("GET / {v}\r\nHost: h\r\n\r\n");
+            request(&head, |r| r.version)
+        };
+        assert_eq!(version("HTTP/1.0"), Ok(Version::Http10));
+        assert_eq!(version("HTTP/1.1"), Ok(Version::Http11));
+        assert_eq!(version("HTTP/1.9"), Ok(Version::Http11));
+        assert_eq!(version("HTTP/2.0"), Err(Bad::Version));
+        assert_eq!(version("HTTP/0.9"), Err(Bad::Version));
+        for form in ["http/1.1", "HTTP/1", "HTTP/1.10", "HTTP/a.b", "HTTPS/1.1"]
+        {
+            assert_eq!(version(form), Err(Bad::VersionForm), "{form}");
+        }
+    }
+
+    #[test]
+    fn lines_end_in_crlf_rfc_9112_2_2() {
+        for head in [
+            "GET / HTTP/1.1\nHost: h\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: h\n\r\n",
+            "GET / HTTP/1.1\r\nHost: h\r\n\n",
+        ] {
+            assert_eq!(request(head, |_| ()), Err(Bad::BareLineFeed));
+        }
+        for head in [
+            "GET /\r HTTP/1.1\r\nHost: h\r\n\r\n",
+            "GET / HTTP/1.1\r\r\nHost: h\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: h\rX: y\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: h\r\r\n\r\n",
+        ] {
+            assert_eq!(request(head, |_| ()), Err(Bad::BareCarriageReturn));
+        }
+    }
+
+    #[test]
+    fn one_valid_host_rfc_9112_3_2() {
+        let host = |fields: &str| {
+            let head = format!("GET / HTTP/1.1\r\n{fields}\r\n");
+            request(&head, |_| ()).err()
+        };
+        assert_eq!(host(""), Some(Bad::HostMissing));
+        assert_eq!(host("Host: a\r\nHost: a\r\n"), Some(Bad::HostRepeated));
+        for bad in
+            ["a b", "a/b", "u@a", "a:b", "[::1", "[x]:80", "a:999999", "a,b"]
+        {
+            let expected = if bad == "a,b" { None } else { Some(Bad::Host) };
+            assert_eq!(host(&format!("Host: {bad}\r\n")), expected, "{bad}");
+        }
+        for good in ["", "a", "a:80", "127.0.0.1:1", "[::1]", "[::1]:80", "a:"]
+        {
+            assert_eq!(host(&format!("Host: {good}\r\n")), None, "{good}");
+        }
+        assert!(request("GET / HTTP/1.0\r\n\r\n", |_| ()).is_ok());
+    }
+
+    #[test]
+    fn responses_are_taken_as_servers_send_them() {
+        let status = |head: &str| response(head, |r| r.status);
+        assert_eq!(status("HTTP/1.1 200\r\n\r\n"), Ok(200));
+        assert_eq!(status("HTTP/1.1 999 \r\n\r\n"), Ok(999));
+        assert_eq!(status("HTTP/1.0 404 Not Found\nX: y\n\n"), Ok(404));
+        let folded = "HTTP/1.1 200 OK\r\nX: a\r\n  b\r\nY : c\r\n\r\n";
+        response(folded, |r| {
+            assert_eq!(r.fields.text("x"), Some("a    b"));
+            assert_eq!(r.fields.text("y"), Some("c"));
+        })
+        .unwrap();
+        for bad in [
+            "HTTP/1.1 20 OK\r\n\r\n",
+            "HTTP/1.1 2000\r\n\r\n",
+            "HTTP/1.1 099 x\r\n\r\n",
+            "HTTP/2.0 200 OK\r\n\r\n",
+            "ICY 200 OK\r\n\r\n",
+            "HTTP/1.1 200 O\0K\r\n\r\n",
+            "\r\n\r\n",
+            "<html>\n\n",
+        ] {
+            assert_eq!(status(bad), Err(Bad::StatusLine), "{bad:?}");
+        }
+        let nul = "HTTP/1.1 200 OK\r\nX: a\0\r\n\r\n";
+        assert_eq!(status(nul), Err(Bad::FieldValue));
+    }
+
+    #[test]
+    fn mutated_requests_never_panic_and_what_is_taken_is_clean() {
+        let mut random = Random(20_260_101);
+        let mut taken = 0;
+        for round in 0..60_000 {
+            let seed = [SOMEDIR, KIWI][round % 2];
+            let mut bytes = seed.as_bytes().to_vec();
+            random.mutate(&mut bytes);
+            let Some(length) = head_length(&bytes) else { continue };
+            let mut spans = Vec::new();
+            let Ok(request) = Request::parse(&bytes[..length], &mut spans)
+            else {
+                continue;
+            };
+            taken += 1;
+            let _ = Framing::of_request(&request);
+            for (name, value) in request.fields.iter() {
+                let dirty = |b: &u8| matches!(b, b'\r' | b'\n' | 0);
+                assert!(!name.is_empty() && !name.iter().any(dirty));
+                assert!(!value.iter().any(dirty));
+            }
+        }
+        assert!(taken > 1000, "only {taken}: the mutations are too wild");
+    }
 }

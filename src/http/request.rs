@@ -6,7 +6,8 @@ use std::io::{self, Read};
 use std::time::UNIX_EPOCH;
 
 use super::date;
-use super::message::{Response, is_field_value, is_token};
+use super::fields::{is_field_value, is_token};
+use super::message::Response;
 use super::url::Url;
 use crate::args::{Args, text};
 use crate::base64;

@@ -28,9 +28,10 @@ use super::bad::Bad;
 use super::body::{Body, Framing, keeps_open};
 use super::explain;
 use super::fetch::Fetch;
+use super::fields::Span;
 use super::files::Root;
 use super::log;
-use super::message::{Request, Span, Version};
+use super::message::{Request, Version};
 use super::reply::Reply;
 use super::store::Store;
 use super::wire::{NoHead, Wire};
@@ -134,7 +135,6 @@ fn run(mut args: Args) -> Result<Outcome, Error> {
         };
         connections.serve_all(all, serve, refuse)?;
     }
-    server.trace.finish("web-server")?;
     Ok(Outcome::Yes)
 }
 

@@ -9,7 +9,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::bad::Bad;
-use super::message::{MAX_HEAD, MAX_REQUEST_LINE, head_length, is_token};
+use super::fields::{MAX_HEAD, is_token};
+use super::message::{MAX_REQUEST_LINE, head_length};
 use crate::error::is_timeout;
 
 /// The buffer while nothing goes on: 10,000 connections may be idle.

@@ -22,19 +22,19 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
 use std::time::Duration;
 
 use super::PIECE;
 use crate::Tool;
-use crate::args::{self, Args};
-use crate::error::{Doing, Error, Outcome, is_gone, is_timeout};
+use crate::args::Args;
+use crate::error::{Doing, Error, Outcome, is_gone};
 use crate::input::Input;
-use crate::net::{self, Family};
+use crate::net::{self, Destination};
 use crate::output::{Output, say};
 use crate::trace::{Party, Trace};
-use crate::udp::PORT;
+use crate::upper_case::PORT;
 
 pub static TOOL: Tool = Tool {
     name: "tcp-client",
@@ -61,139 +61,101 @@ the answers. PORT is 12000 by default.
 };
 
 fn run(mut args: Args) -> Result<Outcome, Error> {
-    let timeout = args.value("--timeout", args::seconds)?;
-    let local_port = args.value("--local-port", net::port)?.unwrap_or(0);
-    let family = Family::from_args(&mut args)?;
+    let five_seconds = Duration::from_secs(5);
+    let to = Destination::from_args(&mut args, PORT, five_seconds)?;
     let trace = Trace::from_args(&mut args, Party::Client)?;
-    let host = args.operand("HOST")?;
-    let port = args.optional_operand().unwrap_or_else(|| PORT.to_string());
-    let port = net::port(&port).map_err(Error::Usage)?;
     args.finish()?;
-    let timeout = timeout.unwrap_or(Duration::from_secs(5));
 
-    // socket, connect: the three-way handshake of KR 3.5.6
-    let servers = net::resolve(&host, port, family, timeout)?;
+    // socket, connect: the three-way handshake of KR 3.5.6, as the kernel
+    // does it for us
+    let servers = to.resolve()?;
     trace.message(Party::Client, || "SYN: connection request".into());
-    let client_socket = net::connect(&servers, local_port, timeout)?;
+    let client_socket = net::connect(&servers, to.local_port, to.timeout)?;
     trace.message(Party::Server, || "SYN, ACK: connection granted".into());
     let doing = || "prepare the socket";
     client_socket.set_nodelay(true).doing(doing)?;
-    client_socket.set_read_timeout(Some(timeout)).doing(doing)?;
-    client_socket.set_write_timeout(Some(timeout)).doing(doing)?;
+    client_socket.set_write_timeout(Some(to.timeout)).doing(doing)?;
     let ends = (client_socket.local_addr(), client_socket.peer_addr());
     if let (Ok(local), Ok(peer)) = ends {
         trace.fact(|| format!("client socket {local} with {peer} (KR 3.2)"));
     }
 
-    let progress = Arc::new(Progress::default());
+    // the receiver says when a line of answer has come, and when all have
+    let (answer, answers) = channel();
     let receiver = {
         let socket = client_socket.try_clone().doing(doing)?;
-        let (progress, trace) = (progress.clone(), trace.clone());
-        let receive = move || receive(socket, &progress, &trace);
+        let trace = trace.clone();
+        let receive = move || receive(socket, &answer, &trace);
         thread::Builder::new().spawn(receive).doing(doing)?
     };
-    let sent = send(&client_socket, &progress, timeout, &trace)?;
+    let mut unanswered = send(&client_socket, &answers, to.timeout, &trace)?;
+
     // half-close: we have sent all, and read on
-    progress.update(|state| state.half_closed = true);
     let _ = client_socket.shutdown(Shutdown::Write);
-    match receiver.join() {
-        Ok(received) => received?,
-        Err(_) => return Err(Error::protocol("receive", "a bug of ours")),
-    }
-    trace.finish("tcp-client")?;
-    // close: the sockets go with this function
-    if sent <= progress.lock().lines {
+    let late = loop {
+        match answers.recv_timeout(to.timeout) {
+            Ok(()) => unanswered -= 1,
+            Err(RecvTimeoutError::Disconnected) => break false,
+            Err(RecvTimeoutError::Timeout) => break true,
+        }
+    };
+    let _ = client_socket.shutdown(Shutdown::Both); // close
+    receiver.join().unwrap_or(Ok(()))?;
+    if unanswered <= 0 && !late {
         return Ok(Outcome::Yes);
     }
-    say(
-        "topdown tcp-client: the server closed the connection before all lines \
-         were answered (the book's server answers once: KR 2.7.2)",
-    );
+    say(match late {
+        true => "topdown tcp-client: the server neither answers nor closes",
+        false => {
+            "topdown tcp-client: the server closed the connection before all \
+             lines were answered (the book's server answers once: KR 2.7.2)"
+        }
+    });
     Ok(Outcome::No)
 }
 
-/// How far the receiver is, for the sender to wait for.
-#[derive(Default)]
-struct Progress {
-    state: Mutex<State>,
-    changed: Condvar,
-}
-
-#[derive(Default)]
-struct State {
-    /// Lines of answers so far.
-    lines: u64,
-    /// By us, after the end of input.
-    half_closed: bool,
-    /// By the server.
-    closed: bool,
-}
-
-impl Progress {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn update(&self, change: impl FnOnce(&mut State)) {
-        change(&mut self.lock());
-        self.changed.notify_all();
-    }
-
-    /// Waits for so many lines of answers, or for the server's close.
-    fn wait_for(&self, lines: u64, limit: Duration) {
-        let waiting = |s: &mut State| s.lines < lines && !s.closed;
-        let _ = self.changed.wait_timeout_while(self.lock(), limit, waiting);
-    }
-}
-
-/// (1) Reads lines from the keyboard and sends them; answers how many there
-/// were.
+/// (1) Reads lines from the keyboard and sends them, each once the one
+/// before was answered; says how many were not answered.
 fn send(
     mut client_socket: &TcpStream,
-    progress: &Progress,
+    answers: &Receiver<()>,
     timeout: Duration,
     trace: &Trace,
-) -> Result<u64, Error> {
+) -> Result<i64, Error> {
     let mut input = Input::new(PIECE);
-    let mut lines = 0;
+    let mut unanswered = 0;
+    let mut in_mid_line = false;
     while let Some(sentence) = input.piece()? {
-        let ends_line = sentence.ends_with(b"\n");
-        if ends_line {
-            lines += 1;
+        if !in_mid_line {
+            unanswered += 1;
         }
-        if progress.lock().closed {
-            return Ok(lines.max(1));
-        }
+        in_mid_line = !sentence.ends_with(b"\n");
         trace.text(Party::Client, &sentence, || {
             format!("{} bytes into the stream. KR 2.7.2", sentence.len())
         });
         match client_socket.write_all(&sentence) {
             Ok(()) => {}
-            // the receiver will see the end, too
-            Err(e) if is_gone(&e) => return Ok(lines.max(1)),
+            Err(e) if is_gone(&e) => break,
             Err(error) => return Err(error).doing(|| "send"),
         }
-        if ends_line {
-            progress.wait_for(lines, timeout);
+        if in_mid_line {
+            continue;
+        }
+        match answers.recv_timeout(timeout) {
+            Ok(()) => unanswered -= 1,
+            Err(RecvTimeoutError::Timeout) => {
+                say("topdown tcp-client: no answer in time: sending on");
+            }
+            Err(RecvTimeoutError::Disconnected) => break,
         }
     }
-    Ok(lines)
+    Ok(unanswered)
 }
 
 /// (4) Receives, and displays line by line, however the stream was cut.
 fn receive(
-    client_socket: TcpStream,
-    progress: &Progress,
-    trace: &Trace,
-) -> Result<(), Error> {
-    let received = display(client_socket, progress, trace);
-    progress.update(|state| state.closed = true);
-    received
-}
-
-fn display(
     mut client_socket: TcpStream,
-    progress: &Progress,
+    answer: &Sender<()>,
     trace: &Trace,
 ) -> Result<(), Error> {
     let mut output = Output::new();
@@ -203,10 +165,6 @@ fn display(
         let length = match client_socket.read(&mut buffer) {
             Ok(0) => break,
             Ok(length) => length,
-            // silence is a fault only once all was sent
-            Err(e) if is_timeout(&e) && !progress.lock().half_closed => {
-                continue;
-            }
             // it closed with something of ours unread: an end all the same
             Err(e) if e.kind() == ErrorKind::ConnectionReset => break,
             Err(error) => return Err(error).doing(|| "receive"),
@@ -222,13 +180,13 @@ fn display(
             output.write(piece)?;
             at_line_start = piece.ends_with(b"\n");
             if at_line_start {
-                progress.update(|state| state.lines += 1);
+                let _ = answer.send(());
             }
         }
     }
     if !at_line_start {
         output.write(b"\n")?;
-        progress.update(|state| state.lines += 1);
+        let _ = answer.send(());
     }
-    Ok(())
+    Ok(()) // the sender sees the end of answers: `answer` goes
 }

@@ -4,13 +4,14 @@
 //! its keyboard and sends it to the server, (2) the server receives the data
 //! and converts the characters to upper case, (3) it sends the modified data
 //! to the client, (4) the client receives and displays it. Here are (2) and
-//! (3), as in the book's `TCPServer.py`, but for each client a thread.
+//! (3), as in the book's `TCPServer.py`, but for each client a thread, and to
+//! the end of what it sends; the book's server answers once and closes.
 //!
 //! ```text
 //! $ topdown tcp-server -v
 //! topdown tcp-server: listening on 127.0.0.1:12000
 //! -- welcoming socket 127.0.0.1:12000: it only accepts (KR 2.7.2)
-//! -- connection socket 127.0.0.1:12000 with 127.0.0.1:40152 (KR 3.2)
+//! -- #1 connection socket 127.0.0.1:12000 with 127.0.0.1:40152
 //! C: hello\n
 //! S: HELLO\n
 //! ```
@@ -31,8 +32,7 @@ use crate::error::{Doing, Error, Outcome, reason};
 use crate::net;
 use crate::output::say;
 use crate::trace::{Party, Trace};
-use crate::udp::PORT;
-use crate::upper_case::UpperCase;
+use crate::upper_case::{PORT, UpperCase};
 
 pub static TOOL: Tool = Tool {
     name: "tcp-server",
@@ -81,12 +81,18 @@ fn run(mut args: Args) -> Result<Outcome, Error> {
         format!("welcoming socket {address}: it only accepts (KR 2.7.2)")
     });
 
-    // accept: a new socket for each client
+    // accept: a new socket for each client, until a signal stops the server
     while let Some((connection_socket, client)) =
         connections.accept(&server_socket)
     {
+        let Ok(connection) = connections.enter(connection_socket, client)
+        else {
+            say(format!("topdown tcp-server: {client}: too many connections"));
+            continue; // close: the socket was dropped
+        };
+        let number = connection.number;
         trace.fact(|| {
-            format!("connection socket {address} with {client} (KR 3.2)")
+            format!("#{number} connection socket {address} with {client}")
         });
         trace.why(|| {
             "the same port as the welcoming socket's: the kernel tells \
@@ -94,14 +100,8 @@ fn run(mut args: Args) -> Result<Outcome, Error> {
              KR 3.2"
                 .into()
         });
-        let Ok(connection) = connections.enter(connection_socket, client)
-        else {
-            say(format!("topdown tcp-server: {client}: too many connections"));
-            continue; // close: the socket was dropped
-        };
         if once {
             serve(connection, &trace);
-            trace.finish("tcp-server")?;
             return Ok(Outcome::Yes);
         }
         let thread_trace = trace.clone();
@@ -111,8 +111,7 @@ fn run(mut args: Args) -> Result<Outcome, Error> {
             say(format!("topdown tcp-server: thread: {}", reason(&error)));
         }
     }
-    connections.drain();
-    trace.finish("tcp-server")?;
+    connections.drain(); // what is in flight
     Ok(Outcome::Yes)
 }
 
@@ -138,6 +137,9 @@ fn serve(connection: Connection, trace: &Trace) {
         let received = connection_socket.read(&mut sentence);
         connection.set_idle(false);
         let length = match received {
+            Ok(0) if connection.is_stopping() => {
+                break "the server stops".into();
+            }
             Ok(0) => break "the client has sent all".into(),
             Ok(length) => length,
             Err(error) => break reason(&error),
@@ -155,10 +157,11 @@ fn serve(connection: Connection, trace: &Trace) {
     modified_sentence.clear();
     converter.finish(&mut modified_sentence);
     let _ = connection_socket.write_all(&modified_sentence);
-    trace.fact(|| format!("{} is done: {why}", connection.client));
+    trace.fact(|| format!("#{} is done: {why}", connection.number));
     // close: the socket goes with the connection
 }
 
+/// Records what came of the stream, or went.
 fn show(trace: &Trace, from: Party, connection: &Connection, data: &[u8]) {
     trace.text_of(from, connection.number, data, || match from {
         Party::Client => format!(

@@ -3,7 +3,8 @@
 //! The book's application in four steps: (1) the client reads a line from
 //! its keyboard and sends it to the server, (2) the server converts it to
 //! upper case and (3) sends it back, (4) the client receives and displays
-//! it. Here are (1) and (4), as in the book's `UDPClient.py`.
+//! it. Here are (1) and (4), as in the book's `UDPClient.py`, line by line
+//! until the end of input.
 //!
 //! ```text
 //! $ topdown udp-client localhost
@@ -23,14 +24,15 @@ use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
-use super::{MAX_PAYLOAD, PORT, draw_header};
+use super::{MAX_DATAGRAM, draw_header};
 use crate::Tool;
-use crate::args::{self, Args};
-use crate::error::{Doing, Error, Outcome, is_timeout, reason};
+use crate::args::Args;
+use crate::error::{Error, Outcome, is_timeout, reason};
 use crate::input::Input;
-use crate::net::{self, Family};
+use crate::net::Destination;
 use crate::output::{Output, say};
 use crate::trace::{Party, Trace};
+use crate::upper_case::PORT;
 
 pub static TOOL: Tool = Tool {
     name: "udp-client",
@@ -56,95 +58,121 @@ answer. PORT is 12000 by default.
 };
 
 fn run(mut args: Args) -> Result<Outcome, Error> {
-    let timeout = args.value("--timeout", args::seconds)?;
-    let local_port = args.value("--local-port", net::port)?.unwrap_or(0);
-    let family = Family::from_args(&mut args)?;
+    let second = Duration::from_secs(1);
+    let to = Destination::from_args(&mut args, PORT, second)?;
     let trace = Trace::from_args(&mut args, Party::Client)?;
-    let host = args.operand("HOST")?;
-    let port = args.optional_operand().unwrap_or_else(|| PORT.to_string());
-    let port = net::port(&port).map_err(Error::Usage)?;
     args.finish()?;
-    let timeout = timeout.unwrap_or(Duration::from_secs(1));
 
-    let servers = net::resolve(&host, port, family, timeout * 5)?;
-    let mut client_sockets = open(&servers, local_port, timeout)?;
-    let mut input = Input::new(MAX_PAYLOAD);
+    let mut servers = to.resolve()?;
+    let mut client_socket = None;
+    let mut input = Input::new(MAX_DATAGRAM);
     let mut output = Output::new();
     let mut outcome = Outcome::Yes;
     // (1) a line from the keyboard …
-    while let Some(sentence) = input.line()? {
-        match exchange(&mut client_sockets, &sentence, &trace) {
+    while let Some(message) = input.line()? {
+        let answer =
+            exchange(&mut servers, &mut client_socket, &to, &message, &trace);
+        match answer {
             // (4) display what came back
-            Some(modified_sentence) => {
-                let line = [b"From Server: ", &modified_sentence[..], b"\n"];
+            Some(modified_message) => {
+                let line = [b"From Server: ", &modified_message[..], b"\n"];
                 output.write(&line.concat())?;
             }
             None => outcome = Outcome::No,
         }
     }
-    trace.finish("udp-client")?;
-    Ok(outcome) // close: the sockets go with this function
+    Ok(outcome) // close: the socket goes with this function
 }
 
-/// A socket for each of the server's addresses: which of them answers shows
-/// only when a datagram was sent.
-fn open(
-    servers: &[SocketAddr],
-    local_port: u16,
-    timeout: Duration,
-) -> Result<Vec<UdpSocket>, Error> {
-    let mut client_sockets = Vec::new();
-    let mut fault = None;
-    for server in servers {
-        // socket, bind: a port of our own, by which the answer finds us
-        let any: IpAddr = match server {
-            SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
-            SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
-        };
-        let open = || -> io::Result<UdpSocket> {
-            let client_socket = UdpSocket::bind((any, local_port))?;
-            // connect sends nothing: it only fixes the peer, so that
-            // strangers' datagrams do not reach us and ICMP's errors do
-            client_socket.connect(server)?;
-            client_socket.set_read_timeout(Some(timeout))?;
-            Ok(client_socket)
-        };
-        match open().doing(|| format!("open a socket for {server}")) {
-            Ok(client_socket) => client_sockets.push(client_socket),
-            Err(error) => fault = Some(error),
-        }
-    }
-    match fault {
-        Some(error) if client_sockets.is_empty() => Err(error),
-        _ => Ok(client_sockets),
-    }
-}
-
-/// One line there and back, by the first socket that gets an answer; from
-/// then on by this one alone. `None`: no answer, as was said.
+/// One line there and back. A name may have several addresses, and which of
+/// them answers shows only when a datagram was sent: the first that does is
+/// kept. `None`: no answer, and the reason was printed.
 fn exchange(
-    client_sockets: &mut Vec<UdpSocket>,
-    sentence: &[u8],
+    servers: &mut Vec<SocketAddr>,
+    client_socket: &mut Option<UdpSocket>,
+    to: &Destination,
+    message: &[u8],
     trace: &Trace,
 ) -> Option<Vec<u8>> {
     let mut faults = Vec::new();
-    for at in 0..client_sockets.len() {
-        match ask(&client_sockets[at], sentence, trace) {
-            Ok(modified_sentence) => {
-                client_sockets.swap(0, at);
-                client_sockets.truncate(1);
-                return Some(modified_sentence);
+    for server in servers.clone() {
+        // After a time-out a new socket, and with it a new port: an answer
+        // that comes too late finds nobody, instead of the wrong line.
+        let socket = match client_socket.take() {
+            Some(socket) => Ok(socket),
+            None => open(server, to),
+        };
+        let answer = socket.and_then(|s| Ok((ask(&s, message, trace)?, s)));
+        match answer {
+            Ok((modified_message, socket)) => {
+                *client_socket = Some(socket);
+                *servers = vec![server];
+                return Some(modified_message);
             }
-            Err(error) => faults.push(explain(&client_sockets[at], &error)),
+            Err(error) => faults.push((server, error)),
         }
     }
-    faults.iter().for_each(say);
+    for (server, error) in faults {
+        say(format!("topdown udp-client: {server}: {}", explain(&error)));
+    }
     None
 }
 
+/// A socket for one of the server's addresses.
+fn open(server: SocketAddr, to: &Destination) -> io::Result<UdpSocket> {
+    // socket, bind: a port of our own, by which the answer finds us
+    let any: IpAddr = match server {
+        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    let client_socket = UdpSocket::bind((any, to.local_port))?;
+    // The book's client names the server in every sendto. connect, which
+    // sends nothing, names it once: then strangers' datagrams do not reach
+    // us, and ICMP's errors do.
+    client_socket.connect(server)?;
+    client_socket.set_read_timeout(Some(to.timeout))?;
+    Ok(client_socket)
+}
+
+/// Sends one datagram and waits for one from the same server.
+fn ask(
+    client_socket: &UdpSocket,
+    message: &[u8],
+    trace: &Trace,
+) -> io::Result<Vec<u8>> {
+    let client = client_socket.local_addr()?;
+    let server = client_socket.peer_addr()?;
+
+    // (1) … is sent to the server
+    let sent = Instant::now();
+    client_socket.send(message)?;
+    trace.text(Party::Client, message, || {
+        format!("one datagram to {server}: no connection first. KR 2.7.1")
+    });
+    trace.drawing(|| draw_header(client, server, message));
+
+    // (4) receive the answer, or nothing
+    let mut modified_message = vec![0; MAX_DATAGRAM];
+    let received = client_socket.recv(&mut modified_message);
+    let rtt = sent.elapsed();
+    let length = received.inspect_err(|error| match error.kind() {
+        ErrorKind::ConnectionRefused => {
+            trace.message(Party::Server, || "ICMP port unreachable".into());
+        }
+        _ => trace.timed_out(rtt),
+    })?;
+    modified_message.truncate(length);
+    let ms = rtt.as_secs_f64() * 1e3;
+    trace.text(Party::Server, &modified_message, || {
+        format!("an answer, {ms:.3} ms later: one round-trip time")
+    });
+    trace.drawing(|| draw_header(server, client, &modified_message));
+    Ok(modified_message)
+}
+
 /// Why there is no answer.
-fn explain(client_socket: &UdpSocket, error: &io::Error) -> String {
-    let why = match error.kind() {
+fn explain(error: &io::Error) -> String {
+    match error.kind() {
         ErrorKind::ConnectionRefused => {
             "Connection refused: an ICMP \"port unreachable\" came back. UDP \
              has no handshake that could have told before a datagram was \
@@ -153,52 +181,5 @@ fn explain(client_socket: &UdpSocket, error: &io::Error) -> String {
         }
         _ if is_timeout(error) => "no answer in time".into(),
         _ => reason(error),
-    };
-    match client_socket.peer_addr() {
-        Ok(server) => format!("topdown udp-client: {server}: {why}"),
-        Err(_) => format!("topdown udp-client: {why}"),
     }
-}
-
-/// Sends one datagram and waits for one from the same server.
-fn ask(
-    client_socket: &UdpSocket,
-    sentence: &[u8],
-    trace: &Trace,
-) -> io::Result<Vec<u8>> {
-    let client = client_socket.local_addr()?;
-    let server = client_socket.peer_addr()?;
-    let mut modified_sentence = vec![0; MAX_PAYLOAD];
-
-    // What is already there answers an earlier line, too late: UDP numbers
-    // nothing, so only its time of arrival tells.
-    client_socket.set_nonblocking(true)?;
-    while let Ok(length) = client_socket.recv(&mut modified_sentence) {
-        trace.fact(|| format!("{length} bytes came too late: thrown away"));
-    }
-    client_socket.set_nonblocking(false)?;
-
-    // (1) … is sent to the server
-    trace.text(Party::Client, sentence, || {
-        format!("one datagram to {server}: no connection first. KR 2.7.1")
-    });
-    trace.drawing(|| draw_header(client, server, sentence));
-    let sent = Instant::now();
-    client_socket.send(sentence)?;
-
-    // (4) receive the answer, or nothing
-    let received = client_socket.recv(&mut modified_sentence);
-    let length = received.inspect_err(|error| match error.kind() {
-        ErrorKind::ConnectionRefused => {
-            trace.message(Party::Server, || "ICMP port unreachable".into());
-        }
-        _ => trace.timed_out(sent.elapsed()),
-    })?;
-    modified_sentence.truncate(length);
-    let rtt = sent.elapsed().as_secs_f64() * 1e3;
-    trace.text(Party::Server, &modified_sentence, || {
-        format!("the answer, {rtt:.3} ms later: one round-trip time")
-    });
-    trace.drawing(|| draw_header(server, client, &modified_sentence));
-    Ok(modified_sentence)
 }

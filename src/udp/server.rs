@@ -22,16 +22,15 @@ use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
-use super::{MAX_PAYLOAD, PORT, draw_header};
+use super::{MAX_DATAGRAM, draw_header};
 use crate::Tool;
 use crate::args::Args;
-use crate::connections::stop_receiving;
 use crate::error::{Doing, Error, Outcome, reason};
 use crate::net;
 use crate::output::say;
 use crate::signal;
 use crate::trace::{Party, Trace};
-use crate::upper_case::upper_case;
+use crate::upper_case::{PORT, upper_case};
 
 pub static TOOL: Tool = Tool {
     name: "udp-server",
@@ -58,29 +57,24 @@ fn run(mut args: Args) -> Result<Outcome, Error> {
     let trace = Trace::from_args(&mut args, Party::Server)?;
     let once = args.flag("--once");
     args.finish()?;
+    // the book binds to '', every address of the host; we to loopback's
+    // alone, unless told otherwise
     let address = listen.unwrap_or(([127, 0, 0, 1], PORT).into());
 
     // socket, bind: from now on the kernel queues what arrives
     let doing = || format!("listen on {address}");
     let server_socket = UdpSocket::bind(address).doing(doing)?;
     let address = server_socket.local_addr().doing(doing)?;
-
-    let stopping = Arc::new(AtomicBool::new(false));
-    let stopped = stopping.clone();
-    let socket = server_socket.try_clone().doing(doing)?;
-    signal::on_stop(move || {
-        stopped.store(true, SeqCst);
-        stop_receiving(&socket);
-    })?;
+    let stopping = stop_by_datagram(address)?;
     say(format!("topdown udp-server: listening on {address}"));
     trace.fact(|| format!("one socket for all clients: {address}"));
 
-    let mut message = vec![0; MAX_PAYLOAD];
+    let mut message = vec![0; MAX_DATAGRAM];
     loop {
         // (2) receive, and convert to upper case
         let received = server_socket.recv_from(&mut message);
         if stopping.load(SeqCst) {
-            break;
+            return Ok(Outcome::Yes); // close: the socket goes
         }
         let (length, client) = match received {
             Ok(received) => received,
@@ -89,23 +83,40 @@ fn run(mut args: Args) -> Result<Outcome, Error> {
                 continue;
             }
         };
-        show(&trace, Party::Client, client, address, &message[..length]);
-        let modified_message = upper_case(&message[..length]);
+        let message = &message[..length];
+        trace.fact(|| format!("{client} sent {length} byte(s)"));
+        show(&trace, Party::Client, client, address, message);
+        let modified_message = upper_case(message);
 
         // (3) send it back to where it came from
-        show(&trace, Party::Server, client, address, &modified_message);
-        let sent = server_socket.send_to(&modified_message, client);
-        if let Err(error) = sent {
-            // one client's trouble, such as ß×65,507: the others go on
-            let why = reason(&error);
-            say(format!("topdown udp-server: send to {client}: {why}"));
+        match server_socket.send_to(&modified_message, client) {
+            Ok(_) => {
+                show(&trace, Party::Server, client, address, &modified_message);
+            }
+            // one client's trouble, such as an answer that has become too
+            // long for a datagram: the others go on
+            Err(error) => {
+                let why = reason(&error);
+                say(format!("topdown udp-server: send to {client}: {why}"));
+            }
         }
         if once {
-            break;
+            return Ok(Outcome::Yes);
         }
     }
-    trace.finish("udp-server")?;
-    Ok(Outcome::Yes)
+}
+
+/// Makes SIGINT and SIGTERM set a flag, and end the wait in `recv_from` by
+/// the one thing that ends it: a datagram, from ourselves.
+fn stop_by_datagram(address: SocketAddr) -> Result<Arc<AtomicBool>, Error> {
+    let stopping = Arc::new(AtomicBool::new(false));
+    let flag = stopping.clone();
+    signal::on_stop(move || {
+        flag.store(true, SeqCst);
+        let _ = UdpSocket::bind((address.ip(), 0))
+            .and_then(|socket| socket.send_to(b"", address));
+    })?;
+    Ok(stopping)
 }
 
 /// Records one datagram, from the client or to it.
@@ -116,23 +127,19 @@ fn show(
     server: SocketAddr,
     data: &[u8],
 ) {
-    let length = data.len();
-    let (source, target) = match from {
-        Party::Client => (client, server),
-        Party::Server => (server, client),
-    };
-    if from == Party::Client {
-        trace.fact(|| format!("{client} sent {length} bytes"));
-    }
-    trace.text(from, data, || match from {
-        Party::Client => {
-            "one datagram, whole: the socket says who sent it. KR 2.7.1".into()
-        }
-        Party::Server => {
+    let (source, target, note) = match from {
+        Party::Client => (
+            client,
+            server,
+            "one datagram, whole: the socket says who sent it. KR 2.7.1",
+        ),
+        Party::Server => (
+            server,
+            client,
             "one datagram back: its address goes with it, as there is no \
-             connection. KR 2.7.1"
-                .into()
-        }
-    });
+             connection. KR 2.7.1",
+        ),
+    };
+    trace.text(from, data, || note.into());
     trace.drawing(|| draw_header(source, target, data));
 }

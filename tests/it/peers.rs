@@ -2,7 +2,7 @@
 //! Chromium. One that is not installed is a skip that is printed.
 
 use std::fs;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 
@@ -101,8 +101,18 @@ fn ncat_speaks_by_hand() {
     let ran = program(&["ncat", "127.0.0.1", &server.port()], "straße\n");
     assert_eq!(ran.stdout, "STRASSE\n");
     let server = Server::start("udp-server", &[]);
-    let words = ["ncat", "-u", "-i", "0.3", "127.0.0.1", &server.port()];
-    assert_eq!(program(&words, "hello").stdout, "HELLO");
+    let mut ncat = Command::new("ncat")
+        .args(["-u", "127.0.0.1", &server.port()])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    ncat.stdin.as_mut().unwrap().write_all(b"hello").unwrap();
+    let mut answer = [0; 5];
+    ncat.stdout.as_mut().unwrap().read_exact(&mut answer).unwrap();
+    assert_eq!(&answer, b"HELLO");
+    ncat.kill().unwrap();
+    ncat.wait().unwrap();
 }
 
 /// An nginx of our own, on a port of our own.

@@ -1,11 +1,11 @@
 //! The upper-case tools against each other and against the book's programs.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream, UdpSocket};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::thread;
 
-use crate::harness::{BINARY, Folder, LIMIT, Server, have, read_all, run};
+use crate::harness::{Folder, LIMIT, Server, have, read_all, run};
 
 fn free_port() -> String {
     let socket = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -96,7 +96,7 @@ fn verbose_names_the_sockets() {
     server.wait_for(&format!("welcoming socket {address}"));
     let mut socket = server.connect();
     let client = socket.local_addr().unwrap();
-    server.wait_for(&format!("connection socket {address} with {client}"));
+    server.wait_for(&format!("#1 connection socket {address} with {client}"));
     socket.write_all(b"hi\x1b\n").unwrap();
     server.wait_for("C: hi\\u{1b}\\n"); // and no escape reaches the terminal
     server.wait_for("S: HI");
@@ -111,9 +111,16 @@ fn a_stop_ends_idle_connections_at_once() {
         server.signal(signal);
         assert_eq!(read_all(&mut socket), "");
         assert_eq!(server.wait(), 0);
-        let mut server = Server::start("udp-server", &[]);
-        server.signal(signal);
-        assert_eq!(server.wait(), 0);
+        for lines in ["", "a\n"] {
+            let folder = Folder::new();
+            let file = folder.path("run.svg");
+            let mut server = Server::start("udp-server", &["--diagram", &file]);
+            run(&["udp-client", "127.0.0.1", &server.port()], lines);
+            server.signal(signal);
+            assert_eq!(server.wait(), 0);
+            let svg = std::fs::read_to_string(file).unwrap();
+            assert_eq!(svg.contains(">a<"), !lines.is_empty());
+        }
     }
 }
 
@@ -187,35 +194,31 @@ fn a_late_answer_is_not_taken_for_the_next() {
     let server = UdpSocket::bind("127.0.0.1:0").unwrap();
     server.set_read_timeout(Some(LIMIT)).unwrap();
     let port = server.local_addr().unwrap().port().to_string();
-    let mut client = Command::new(BINARY)
-        .args(["udp-client", "-W", "0.2", "127.0.0.1", &port])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut keyboard = client.stdin.take().unwrap();
-    let mut errors = BufReader::new(client.stderr.take().unwrap());
+    let client = thread::spawn(move || {
+        let args = ["udp-client", "-W", "0.2", "127.0.0.1", &port];
+        run(&args, "one\ntwo\n")
+    });
     let mut buffer = [0; 9];
-    keyboard.write_all(b"one\n").unwrap();
-    let (_, address) = server.recv_from(&mut buffer).unwrap();
-    errors.read_line(&mut String::new()).unwrap(); // "no answer in time"
-    server.send_to(b"LATE", address).unwrap();
-    keyboard.write_all(b"two\n").unwrap();
-    server.recv_from(&mut buffer).unwrap();
-    server.send_to(b"TWO", address).unwrap();
-    drop(keyboard);
-    let output = client.wait_with_output().unwrap();
-    assert_eq!(output.stdout, b"From Server: TWO\n");
+    let (_, first) = server.recv_from(&mut buffer).unwrap();
+    let (_, second) = server.recv_from(&mut buffer).unwrap();
+    assert_ne!(first, second, "a new socket after a time-out");
+    server.send_to(b"LATE", first).unwrap();
+    server.send_to(b"TWO", second).unwrap();
+    let ran = client.join().unwrap();
+    assert_eq!((ran.status, &*ran.stdout), (1, "From Server: TWO\n"));
 }
 
 #[test]
-fn a_line_longer_than_a_datagram_is_refused() {
-    let server = Server::start("udp-server", &[]);
+fn what_does_not_fit_a_datagram_is_told_and_the_rest_goes_on() {
+    let server = Server::start("udp-server", &["-e"]);
     let port = server.port();
-    let ran = run(&["udp-client", "127.0.0.1", &port], "a".repeat(65_508));
-    assert_eq!(ran.status, 2);
-    assert!(ran.stderr.contains("a line is over 65507 bytes long"));
+    for length in [65_508, 65_536, 200_000] {
+        let lines = format!("ok\n{}\nafter\n", "a".repeat(length));
+        let ran = run(&["udp-client", "127.0.0.1", &port], lines);
+        assert_eq!(ran.status, 1);
+        assert!(ran.stderr.ends_with(": Message too long\n"));
+        assert_eq!(ran.stdout, "From Server: OK\nFrom Server: AFTER\n");
+    }
     let ran = run(&["udp-client", "127.0.0.1", &port], "a".repeat(65_507));
     assert_eq!(ran.status, 0);
     // the answer would be longer than a datagram: the server goes on
@@ -239,7 +242,7 @@ fn the_client_may_choose_its_port() {
     let local = ["--local-port", &port, "127.0.0.1", &server.port()];
     let udp = [&["udp-client"][..], &local].concat();
     assert_eq!(run(&udp, "a\n").stdout, "From Server: A\n");
-    server.wait_for(&format!("127.0.0.1:{port} sent 1 bytes"));
+    server.wait_for(&format!("127.0.0.1:{port} sent 1 byte(s)"));
 }
 
 #[test]
@@ -276,6 +279,21 @@ fn a_server_that_answers_once_is_told_of() {
     once.join().unwrap();
     assert_eq!((ran.status, ran.stdout.as_str()), (1, "From Server: ONE\n"));
     assert!(ran.stderr.contains("closed the connection before all lines"));
+    // and one that says nothing at all, with or without the line's end
+    for sentence in ["one", "one\n"] {
+        let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = socket.local_addr().unwrap().port().to_string();
+        let mute = thread::spawn(move || drop(socket.accept().unwrap()));
+        let ran = run(&["tcp-client", "127.0.0.1", &port], sentence);
+        mute.join().unwrap();
+        assert_eq!(ran.status, 1, "{sentence:?}");
+    }
+    let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = socket.local_addr().unwrap().port().to_string();
+    let args = ["tcp-client", "-W", "0.1", "127.0.0.1", &port];
+    let ran = run(&args, "one\n");
+    assert_eq!(ran.status, 1);
+    assert!(ran.stderr.contains("neither answers nor closes"));
 }
 
 #[test]
@@ -303,6 +321,14 @@ fn a_diagram_is_written() {
     assert!(svg.contains("a&lt;b") && svg.contains("A&lt;B"));
     let args = ["tcp-client", "--diagram", "/no/x.svg", "127.0.0.1", &port];
     assert_eq!(run(&args, "").status, 2);
+    // a usage error leaves an old one alone; a failed run is drawn, too
+    let file = folder.path("old.svg");
+    std::fs::write(&file, "old").unwrap();
+    run(&["tcp-client", "--diagram", &file], "");
+    run(&["tcp-client", "--diagram", &file, "h", "1", "surplus"], "");
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "old");
+    run(&["tcp-client", "--diagram", &file, "127.0.0.1", &free_port()], "");
+    assert!(std::fs::read_to_string(&file).unwrap().contains("SYN"));
 }
 
 /// The book's programs, as printed (KR 2.7), but for the port.
