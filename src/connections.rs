@@ -17,7 +17,7 @@ use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::error::{Doing, Error, reason};
 use crate::net;
@@ -26,9 +26,6 @@ use crate::signal;
 
 /// Connections at once, unless `--max-connections` says otherwise.
 pub const MAX_CONNECTIONS: usize = 4096;
-
-/// How long connections in flight may go on after a stop.
-pub const GRACE: Duration = Duration::from_secs(5);
 
 /// A thread's stack. Buffers live on the heap, so this is plenty.
 pub const STACK: usize = 64 * 1024;
@@ -235,19 +232,12 @@ impl Connections {
         self.changed.notify_all();
     }
 
-    /// Waits for the stop, and then, within limits, for the connections.
+    /// Waits for the stop, and then for the connections; `signal` sees to it
+    /// that this does not take for ever.
     pub fn drain(&self) {
         let mut open = self.lock();
-        while !self.is_stopping() {
+        while !self.is_stopping() || open.slots.len() > open.free.len() {
             open = unpoisoned(self.changed.wait(open));
-        }
-        let deadline = Instant::now() + GRACE;
-        while open.slots.len() > open.free.len() {
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return;
-            }
-            open = unpoisoned(self.changed.wait_timeout(open, left)).0;
         }
     }
 
@@ -294,7 +284,7 @@ impl Drop for Connection {
 
 /// Runs one connection's work so that a bug in it ends it alone.
 fn contain(work: impl FnOnce()) {
-    // std's hook has already printed the panic; the Connection is dropped.
+    // the hook has already printed the panic; the Connection is dropped
     let work = std::panic::AssertUnwindSafe(work);
     let _ = std::panic::catch_unwind(work);
 }
@@ -321,4 +311,26 @@ fn stop_receiving(socket: &impl AsRawFd) {
 /// No state behind our locks is ever left half changed by a panic.
 fn unpoisoned<T>(result: Result<T, PoisonError<T>>) -> T {
     result.unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bug_ends_its_connection_alone() {
+        let server_socket = TcpListener::bind("127.0.0.1:0").unwrap();
+        let connections = Connections::new(1, &server_socket).unwrap();
+        let address = server_socket.local_addr().unwrap();
+        for _ in 0..3 {
+            let _client = TcpStream::connect(address).unwrap();
+            let (socket, client) = connections.accept(&server_socket).unwrap();
+            let entered = connections.enter(socket, client);
+            let connection = entered.expect("the place is free again");
+            contain(|| {
+                assert_eq!(connection.client.port(), 0, "a bug");
+                drop(connection);
+            });
+        }
+    }
 }

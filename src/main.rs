@@ -51,6 +51,9 @@ static TOOLS: [&Tool; 6] = [
 ];
 
 fn main() -> ExitCode {
+    // A connection's thread has a small stack: no backtrace on it. The
+    // connection ends, the server goes on.
+    std::panic::set_hook(Box::new(|bug| say(format!("topdown: bug: {bug}"))));
     let mut words = Vec::new();
     for word in std::env::args_os() {
         match word.into_string() {

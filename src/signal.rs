@@ -1,18 +1,25 @@
 //! SIGINT and SIGTERM become a graceful stop.
 //!
 //! The signals are blocked in every thread but one, which waits for them
-//! with `sigwait`: no handler, so no rules about what a handler may do.
+//! with `sigtimedwait`: no handler, so no rules about what a handler may do.
 //! SIGPIPE needs nothing: Rust's start-up ignores it, and a write to a
 //! closed pipe is an error like any other.
 
 use std::process;
 use std::thread;
+use std::time::Duration;
 
 use crate::error::{Doing, Error};
 use crate::net::check;
+use crate::trace;
 
-/// Runs `stop` at the first SIGINT or SIGTERM; a second one ends the process
-/// at once. To be called before other threads start: they inherit the mask.
+/// How long what is in flight may go on after a stop.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// Runs `stop` at the first SIGINT or SIGTERM, upon which the tool is to
+/// end. If it has not in due time, or at a second signal, the process ends
+/// all the same. To be called before other threads start: they inherit the
+/// mask.
 pub fn on_stop(stop: impl FnOnce() + Send + 'static) -> Result<(), Error> {
     let doing = || "wait for signals";
     // SAFETY: the set is initialised by sigemptyset before it is used, and
@@ -28,19 +35,26 @@ pub fn on_stop(stop: impl FnOnce() + Send + 'static) -> Result<(), Error> {
         signals
     };
     let wait = move || {
-        wait_for(&signals);
+        while wait_for(&signals, Duration::MAX).is_none() {}
         stop();
-        let second = wait_for(&signals);
-        process::exit(128 + second);
+        if let Some(second) = wait_for(&signals, GRACE) {
+            process::exit(128 + second);
+        }
+        let _ = trace::finish();
+        process::exit(0);
     };
     thread::Builder::new().spawn(wait).doing(doing)?;
     Ok(())
 }
 
-/// The number of the signal that came.
-fn wait_for(signals: &libc::sigset_t) -> i32 {
-    let mut signal = 0;
+/// The number of the signal that came within the limit.
+fn wait_for(signals: &libc::sigset_t, limit: Duration) -> Option<i32> {
+    let limit = libc::timespec {
+        tv_sec: limit.as_secs().min(i32::MAX as u64) as libc::time_t,
+        tv_nsec: limit.subsec_nanos().into(),
+    };
+    let nothing = std::ptr::null_mut();
     // SAFETY: both pointers are to live values of the right type.
-    while unsafe { libc::sigwait(signals, &mut signal) } != 0 {}
-    signal
+    let signal = unsafe { libc::sigtimedwait(signals, nothing, &limit) };
+    (signal > 0).then_some(signal)
 }

@@ -7,8 +7,14 @@ use crate::output::printable;
 use crate::trace::{Party, Trace};
 
 /// Records a head: every line for the dialogue, an arrow for the diagram.
-/// `what` is added to the arrow's label.
-pub fn head(trace: &Trace, from: Party, number: u64, head: &[u8], what: &str) {
+/// `content` is the length of the body that follows at once.
+pub fn head(
+    trace: &Trace,
+    from: Party,
+    number: u64,
+    head: &[u8],
+    content: u64,
+) {
     if !trace.is_on() {
         return;
     }
@@ -26,9 +32,15 @@ pub fn head(trace: &Trace, from: Party, number: u64, head: &[u8], what: &str) {
             _ => field_line(line),
         });
     }
-    trace.message(from, || match number {
-        0 | 1 => format!("{}{what}", text(first)),
-        _ => format!("#{number} {}{what}", text(first)),
+    trace.message(from, || {
+        let mut label = text(first);
+        if number > 1 {
+            label = format!("#{number} {label}");
+        }
+        if content > 0 {
+            label.push_str(&format!(" + {content} B"));
+        }
+        label
     });
 }
 

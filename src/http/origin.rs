@@ -57,7 +57,7 @@ pub fn send(
     body: &[u8],
     trace: &Trace,
 ) -> Result<(), Error> {
-    explain::head(trace, Party::Client, 0, head, "");
+    explain::head(trace, Party::Client, 0, head, body.len() as u64);
     match wire.send(head, body) {
         // A server that answers early may stop reading: its answer counts.
         Err(e) if is_gone(&e) && !body.is_empty() => Ok(()),
@@ -109,7 +109,7 @@ pub fn read_head(
             Response::parse(head, &mut spans).map_err(|bad| fault(&bad))?;
         let framing = Framing::of_response(method, &response)
             .map_err(|bad| fault(&bad))?;
-        explain::head(trace, Party::Server, 0, &copy, "");
+        explain::head(trace, Party::Server, 0, &copy, 0);
         if (100..200).contains(&response.status) {
             if response.status == 101 {
                 return Err(fault(&"the server switched protocols unasked"));

@@ -32,7 +32,7 @@ use super::fields::Span;
 use super::files::Root;
 use super::log;
 use super::message::{Request, Version};
-use super::reply::Reply;
+use super::reply::{Content, Reply};
 use super::store::Store;
 use super::wire::{NoHead, Wire};
 use crate::Tool;
@@ -77,10 +77,8 @@ Serves the files beneath ROOT (default: www) over HTTP/1.1.
     run,
 };
 
-const LISTEN: SocketAddr = SocketAddr::V4(std::net::SocketAddrV4::new(
-    std::net::Ipv4Addr::LOCALHOST,
-    6789,
-));
+/// The lab's port.
+const PORT: u16 = 6789;
 
 /// A request's body, where one is taken at all.
 const MAX_BODY: u64 = 1 << 20;
@@ -107,7 +105,7 @@ fn run(mut args: Args) -> Result<Outcome, Error> {
     let limit = args::number("connections", 1..=1_000_000);
     let limit = args.value("--max-connections", limit)?;
     let sequential = args.flag("--sequential");
-    let address = listen.unwrap_or(LISTEN);
+    let address = listen.unwrap_or(([127, 0, 0, 1], PORT).into());
     let server = Arc::new(Server::from_args(args, address)?);
 
     let server_socket = net::listen(address)?;
@@ -129,11 +127,10 @@ fn run(mut args: Args) -> Result<Outcome, Error> {
             }
         }
     } else {
-        let (sharing, all) = (server.clone(), Arc::new(server_socket));
         let serve = move |connection| {
-            serve(&sharing, connection);
+            serve(&server, connection);
         };
-        connections.serve_all(all, serve, refuse)?;
+        connections.serve_all(Arc::new(server_socket), serve, refuse)?;
     }
     Ok(Outcome::Yes)
 }
@@ -280,7 +277,7 @@ impl Session<'_> {
             Err(NoHead::Bad(bad)) => return self.refuse(head, bad),
         }
         let number = self.connection.number;
-        explain::head(&server.trace, Party::Client, number, head, "");
+        explain::head(&server.trace, Party::Client, number, head, 0);
         // (iii) parse the request
         let request = match Request::parse(head, spans) {
             Ok(request) => request,
@@ -320,7 +317,7 @@ impl Session<'_> {
                 let interim = b"HTTP/1.1 100 Continue\r\n\r\n";
                 let number = self.connection.number;
                 let trace = &self.server.trace;
-                explain::head(trace, Party::Server, number, interim, "");
+                explain::head(trace, Party::Server, number, interim, 0);
                 self.wire.send(interim, b"").map_err(|_| Bad::TooSlow)?;
             }
             _ => {}
@@ -377,14 +374,9 @@ impl Session<'_> {
         let server = self.server;
         let number = self.connection.number;
         let reply = &mut self.reply;
-        if server.trace.is_on() {
-            let octets = match head_only {
-                true => String::new(),
-                false => format!(" + {} B", reply.content.length()),
-            };
-            let (trace, party) = (&server.trace, Party::Server);
-            explain::head(trace, party, number, &reply.head, &octets);
-        }
+        let content = if head_only { 0 } else { reply.content.length() };
+        let (trace, party) = (&server.trace, Party::Server);
+        explain::head(trace, party, number, &reply.head, content);
         let sent = reply.send(&self.wire, head_only);
         self.served += 1;
         if !server.quiet {
@@ -397,7 +389,7 @@ impl Session<'_> {
         }
         let close = reply.close;
         // what the reply holds, such as an open file, is not kept waiting
-        self.reply.content = super::reply::Content::Empty;
+        reply.content = Content::Empty;
         match sent {
             Err(_) => Next::Close,
             Ok(_) if !close => Next::Request,

@@ -214,6 +214,26 @@ fn a_stop_finishes_the_download_in_flight() {
 }
 
 #[test]
+fn a_stop_waits_for_nobody_for_ever() {
+    let (folder, _server) = serve(&[]);
+    let stop_while_stuck = &|mode: &str| {
+        let args = ["-v", mode, folder.text()];
+        let mut server = Server::start("web-server", &args);
+        let mut stuck = server.connect(); // asks, and never reads
+        let request = b"GET /big.bin HTTP/1.1\r\nHost: h\r\n\r\n";
+        stuck.write_all(request).unwrap();
+        server.wait_for("S: HTTP/1.1 200 OK");
+        server.signal("TERM");
+        assert_eq!(server.wait(), 0, "{mode}");
+    };
+    thread::scope(|scope| {
+        for mode in ["--once", "--sequential", "-q"] {
+            scope.spawn(move || stop_while_stuck(mode));
+        }
+    });
+}
+
+#[test]
 fn a_second_signal_ends_at_once() {
     let (_folder, mut server) = serve(&[]);
     let mut download = server.connect();
