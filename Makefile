@@ -20,7 +20,8 @@ help:              ## list the targets
 	@grep -hE '^[a-z][a-z -]*:.*## ' Makefile | \
 	  awk -F ' *:.*## *' '{ printf "  make %-18s %s\n", $$1, $$2 }'
 	@echo
-	@echo "  HOST= PORT= ARGS= FILE= choose for the run targets:"
+	@echo "  HOST= PORT= ARGS= FILE= choose for the run targets. Without HOST a"
+	@echo "  client brings its own server up (on PORT, or any free port):"
 	@echo "  make run-web-client HOST=example.com PORT=80 FILE=index.html"
 
 build:             ## build the program: target/release/topdown
@@ -74,8 +75,8 @@ install: build     ## install program and man pages (PREFIX, DESTDIR)
 	install -m 644 $(MAN) $(DESTDIR)$(MANDIR)
 
 install-links:     ## a symlink for each tool: some names may be taken
-	for tool in $(TOOLS); do \
-	  ln -s topdown $(DESTDIR)$(BINDIR)/$$tool; done
+	@status=0; for tool in $(TOOLS); do \
+	  ln -s topdown $(DESTDIR)$(BINDIR)/$$tool || status=1; done; exit $$status
 
 uninstall:         ## take away what install and install-links put there
 	for tool in $(TOOLS); do link=$(DESTDIR)$(BINDIR)/$$tool; \

@@ -153,7 +153,7 @@ fn distance(from: &str, to: &str) -> usize {
 fn list() -> Result<Outcome, Error> {
     let mut text = String::from(
         "usage: topdown TOOL [OPTION]... [OPERAND]...\n\
-         \x20      topdown TOOL --help\n\n\
+         \x20      topdown TOOL --help, topdown help TOOL, topdown --version\n\n\
          The labs of Kurose & Ross, \"Computer Networking: A Top-Down \
          Approach\".\n\n",
     );

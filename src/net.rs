@@ -59,7 +59,8 @@ pub fn port(text: &str) -> Result<u16, String> {
 /// The operand of `--listen`: `[ADDR:]PORT`, the loopback address unless
 /// said otherwise. Port 0 is any free one.
 pub fn listen_address(text: &str) -> Result<SocketAddr, String> {
-    let bad = || format!("[ADDR:]PORT is wanted, not '{text}'");
+    let bad =
+        || format!("8080, 0.0.0.0:8080 or [::]:8080 is wanted, not '{text}'");
     if let Ok(port) = text.parse::<u16>() {
         return Ok(SocketAddr::from(([127, 0, 0, 1], port)));
     }

@@ -175,7 +175,13 @@ impl Trace {
         if self.is_on() {
             let shown = &text[..text.len().min(MAX_SHOWN)];
             self.line(party, number, shown, note);
-            self.message(party, || printable(shown.trim_ascii_end()));
+            self.message(party, || {
+                let text = printable(shown.trim_ascii_end());
+                match number {
+                    0 | 1 => text,
+                    _ => format!("#{number} {text}"),
+                }
+            });
         }
     }
 

@@ -55,12 +55,12 @@ response, as the lab asks.
       --max-redirects N      but no more than this (default: 20)
   -H, --header 'NAME: VALUE' send this field; 'NAME:' leaves one out
   -X, --request METHOD       ask with this method
-  -d, --data DATA            send this with POST; @FILE sends a file
+  -d, --data DATA            send this with POST; @FILE a file, @- stdin
   -u, --user USER[:PASSWORD] send a user name (Basic)
   -r, --range RANGE          ask for these octets: 0-499, 500-, -500
   -z, --time-cond FILE|DATE  only if changed after FILE's time, or DATE
   -W, --timeout SECONDS      the limit of every single wait (default: 30)
-      --max-size SIZE        refuse a longer body (4096, 64k, 10M)
+      --max-size SIZE        refuse a longer body (4096, 64k, 10M, 2G)
       --http1.0              ask in HTTP/1.0
   -4, --ipv4                 IPv4 only
   -6, --ipv6                 IPv6 only
@@ -113,6 +113,9 @@ fn run(mut args: Args) -> Result<Outcome, Error> {
     if urls.is_empty() {
         return Err(Error::Usage("URL is missing".into()));
     }
+    if urls.len() == 2 && urls[1].bytes().all(|b| b.is_ascii_digit()) {
+        return Err(Error::Usage("FILE is missing after HOST PORT".into()));
+    }
     if urls.len() > 1 && client.output.is_some() {
         return Err(Error::Usage("-o goes with one URL".into()));
     }
@@ -121,16 +124,26 @@ fn run(mut args: Args) -> Result<Outcome, Error> {
     let urls = parsed.map_err(Error::Usage)?;
 
     let mut worst = Outcome::Yes;
+    let mut fault: Option<Error> = None;
+    let mut timing = Timing::default();
     for (i, url) in urls.iter().enumerate() {
         // the last on its connection says so, as in the book's example
         let same = |next: &Url| next.same_origin(url);
         client.wish.close =
             client.follow.is_none() && !urls.get(i + 1).is_some_and(same);
-        if client.get(url)? == Outcome::No {
-            worst = Outcome::No;
+        match client.get(url, &mut timing) {
+            Ok(Outcome::Yes) => {}
+            Ok(Outcome::No) => worst = Outcome::No,
+            Err(Error::OutputClosed) => return Err(Error::OutputClosed),
+            // the others may be there: the last fault is told by main
+            Err(error) => {
+                if let Some(earlier) = fault.replace(error) {
+                    say(format!("topdown web-client: {earlier}"));
+                }
+            }
         }
     }
-    Ok(worst)
+    fault.map_or(Ok(worst), Err)
 }
 
 impl Client {
@@ -165,14 +178,18 @@ impl Client {
     }
 
     /// Gets one URL, and where it leads.
-    fn get(&mut self, first: &Url) -> Result<Outcome, Error> {
+    fn get(
+        &mut self,
+        first: &Url,
+        timing: &mut Timing,
+    ) -> Result<Outcome, Error> {
         let mut wish = self.wish.clone();
         let mut download = match &self.output {
             Some(file) => Some(Download::open(file, self.resume)?),
             None => None,
         };
         wish.resume_from = download.as_ref().map_or(0, |d| d.from);
-        let got = self.follow(first, wish, &mut download);
+        let got = self.follow(first, wish, &mut download, timing);
         if let Some(unused) = download {
             unused.abandon();
         }
@@ -185,14 +202,15 @@ impl Client {
         first: &Url,
         mut wish: Wish,
         download: &mut Option<Download>,
+        timing: &mut Timing,
     ) -> Result<Outcome, Error> {
         let mut url = first.clone();
         let mut redirects = 0;
         loop {
-            let mut timing = Timing::start(self.timing);
+            timing.start(self.timing);
             let own = url.same_origin(first);
             let (mut wire, follows, mut head) =
-                self.exchange(&url, &wish, own, &mut timing)?;
+                self.exchange(&url, &wish, own, timing)?;
             if self.include {
                 Output::new().write(&head)?;
             }

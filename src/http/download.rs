@@ -82,7 +82,9 @@ impl Download {
                 _ => bad("the file on the server is shorter than ours"),
             },
             _ => {
-                say("topdown web-client: the whole came: starting over");
+                say(
+                    "topdown web-client: the server sent the whole file: starting over",
+                );
                 self.out.set_len(0).doing(|| "start over")?;
                 self.from = 0;
                 Ok(true)

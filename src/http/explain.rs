@@ -67,7 +67,9 @@ fn status_line(line: &[u8]) -> String {
     let class = match line.get(9) {
         Some(b'1') => "1xx: interim, the answer is still to come",
         Some(b'2') => "2xx: it was received, understood and accepted",
-        Some(b'3') => "3xx: the client has to do something more",
+        Some(b'3') => {
+            "3xx: not from here: from elsewhere, or from the client's own copy"
+        }
         Some(b'4') => "4xx: the request is at fault",
         Some(b'5') => "5xx: the server is at fault",
         _ => "no class that is known",
@@ -118,11 +120,7 @@ const NOTES: [(&str, &str); 40] = [
          RFC 9110 §8.6, KR 2.2.3",
     ),
     ("content-range", "which part this is. RFC 9110 §14.4"),
-    (
-        "content-type",
-        "what the body is; the name's extension does not count. \
-         RFC 9110 §8.3, KR 2.2.3",
-    ),
+    ("content-type", "what the body is. RFC 9110 §8.3, KR 2.2.3"),
     ("cookie", "what the server told us to say. RFC 6265, KR 2.2.4"),
     ("date", "when the message was made. RFC 9110 §6.6.1, KR 2.2.3"),
     ("etag", "the version's name, for conditional requests. RFC 9110 §8.8.3"),
@@ -159,7 +157,7 @@ const NOTES: [(&str, &str); 40] = [
     ("user-agent", "the client's software. RFC 9110 §10.1.5, KR 2.2.3"),
     ("vary", "the answer depends on these. RFC 9110 §12.5.5"),
     ("via", "the proxies on the way. RFC 9110 §7.6.3"),
-    ("x-content-type-options", "do not guess another type. (Fetch §3.6)"),
+    ("x-content-type-options", "do not guess another type: the Fetch standard"),
 ];
 
 fn field_line(line: &[u8]) -> String {

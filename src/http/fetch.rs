@@ -326,6 +326,18 @@ mod tests {
     }
 
     #[test]
+    fn a_failure_says_whose_it_is() {
+        let io = |doing: &str, kind: io::ErrorKind| {
+            status(&Error::Io { doing: doing.into(), source: kind.into() })
+        };
+        assert_eq!(io("connect to h", io::ErrorKind::TimedOut), 504);
+        assert_eq!(io("read the body", io::ErrorKind::WouldBlock), 504);
+        assert_eq!(io("connect to h", io::ErrorKind::ConnectionRefused), 502);
+        assert_eq!(io("save x", io::ErrorKind::StorageFull), 500);
+        assert_eq!(status(&Error::protocol("fetch", "it answered 404")), 502);
+    }
+
+    #[test]
     fn the_forms_query() {
         let url = wanted("x=1&url=http%3A%2F%2Fh%2Fa+b").unwrap();
         assert_eq!(url.to_string(), "http://h/a%20b");

@@ -23,7 +23,8 @@ white-space:nowrap}";
 struct Entry {
     is_file: bool,
     name: Vec<u8>,
-    size: u64,
+    /// Of a file; where a link leads is not looked up.
+    size: Option<u64>,
     modified: i64,
 }
 
@@ -42,7 +43,7 @@ pub fn page(
         let name = entry.file_name().as_bytes().to_vec();
         let visible = dotfiles || !name.starts_with(b".");
         if let Some(metadata) = entry.metadata().ok().filter(|_| visible) {
-            entries.push(Entry::new(name, &metadata));
+            entries.extend(Entry::new(name, &metadata));
         }
     }
     entries.sort();
@@ -66,13 +67,16 @@ pub fn page(
 }
 
 impl Entry {
-    fn new(name: Vec<u8>, metadata: &Metadata) -> Entry {
-        Entry {
-            is_file: !metadata.is_dir(),
+    /// `None` for what could not be sent: a FIFO, a device, a socket.
+    fn new(name: Vec<u8>, metadata: &Metadata) -> Option<Entry> {
+        let kind = metadata.file_type();
+        let known = kind.is_file() || kind.is_dir() || kind.is_symlink();
+        known.then(|| Entry {
+            is_file: !kind.is_dir(),
             name,
-            size: metadata.size(),
+            size: kind.is_file().then(|| metadata.size()),
             modified: metadata.mtime(),
-        }
+        })
     }
 
     /// `./` before the name, or `a:b` would be a URL of the scheme `a`.
@@ -80,8 +84,7 @@ impl Entry {
         let slash = if self.is_file { "" } else { "/" };
         let link = encode_path(&self.name);
         let name = escape_html(&String::from_utf8_lossy(&self.name));
-        let size =
-            if self.is_file { self.size.to_string() } else { "-".into() };
+        let size = self.size.map_or("-".into(), |s| s.to_string());
         let t = Civil::from_seconds(self.modified);
         format!(
             "<tr><td><a href=\"./{link}{slash}\">{name}{slash}</a>\

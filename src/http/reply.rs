@@ -63,6 +63,8 @@ pub struct Reply {
     pub content: Content,
     /// The connection ends after this.
     pub close: bool,
+    /// How much of the content the kernel has taken.
+    pub sent: u64,
     /// The `Date` line, made once a second.
     date: (i64, String),
 }
@@ -74,6 +76,7 @@ impl Reply {
             head: Vec::with_capacity(512),
             content: Content::Empty,
             close: false,
+            sent: 0,
             date: (0, String::new()),
         }
     }
@@ -91,6 +94,7 @@ impl Reply {
         }
         self.status = status;
         self.content = Content::Empty;
+        self.sent = 0;
         self.head.clear();
         match status {
             200 => self.head.extend_from_slice(b"HTTP/1.1 200 OK\r\n"),
@@ -149,11 +153,10 @@ impl Reply {
         self.fields(b"\r\n");
     }
 
-    /// Sends head and content; answers how much of the content went out.
-    pub fn send(&mut self, wire: &Wire, head_only: bool) -> io::Result<u64> {
+    /// Sends head and content, and counts in `sent`.
+    pub fn send(&mut self, wire: &Wire, head_only: bool) -> io::Result<()> {
         if head_only {
-            wire.send(&self.head, b"")?;
-            return Ok(0);
+            return wire.send(&self.head, b"");
         }
         let length = self.content.length();
         match &self.content {
@@ -165,18 +168,20 @@ impl Reply {
                 }
                 Source::Disk(file) => {
                     wire.send_more(&self.head)?;
-                    send_file(&wire.socket, file, 0, of.stamp.size)?;
+                    let size = of.stamp.size;
+                    send_file(&wire.socket, file, 0, size, &mut self.sent)?;
                 }
             },
             Content::Parts { of, parts, after } => {
                 wire.send_more(&self.head)?;
                 for part in parts {
-                    send_part(wire, of, part)?;
+                    send_part(wire, of, part, &mut self.sent)?;
                 }
                 (&*wire.socket).write_all(after)?;
             }
         }
-        Ok(length)
+        self.sent = length;
+        Ok(())
     }
 }
 
@@ -190,7 +195,12 @@ fn send_bytes(wire: &Wire, head: &mut Vec<u8>, bytes: &[u8]) -> io::Result<()> {
     wire.send(head, b"")
 }
 
-fn send_part(wire: &Wire, of: &Representation, part: &Part) -> io::Result<()> {
+fn send_part(
+    wire: &Wire,
+    of: &Representation,
+    part: &Part,
+    sent: &mut u64,
+) -> io::Result<()> {
     if !part.before.is_empty() {
         wire.send_more(&part.before)?;
     }
@@ -201,7 +211,7 @@ fn send_part(wire: &Wire, of: &Representation, part: &Part) -> io::Result<()> {
             socket.write_all(&bytes[first as usize..=last as usize])
         }
         Source::Disk(file) => {
-            send_file(&wire.socket, file, first, last - first + 1)
+            send_file(&wire.socket, file, first, last - first + 1, sent)
         }
     }
 }
@@ -212,6 +222,7 @@ fn send_file(
     file: &File,
     from: u64,
     length: u64,
+    sent: &mut u64,
 ) -> io::Result<()> {
     let mut offset = from as libc::off_t;
     let end = from + length;
@@ -227,7 +238,7 @@ fn send_file(
                 e if e.kind() == ErrorKind::Interrupted => {}
                 error => return Err(error),
             },
-            _ => {}
+            count => *sent += count as u64,
         }
     }
     Ok(())

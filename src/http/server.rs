@@ -96,6 +96,7 @@ struct Server {
     site: Site,
     limits: Limits,
     once: bool,
+    sequential: bool,
     quiet: bool,
     trace: Trace,
 }
@@ -104,12 +105,11 @@ fn run(mut args: Args) -> Result<Outcome, Error> {
     let listen = args.value("--listen", net::listen_address)?;
     let limit = args::number("connections", 1..=1_000_000);
     let limit = args.value("--max-connections", limit)?;
-    let sequential = args.flag("--sequential");
     let address = listen.unwrap_or(([127, 0, 0, 1], PORT).into());
     let server = Arc::new(Server::from_args(args, address)?);
 
     let server_socket = net::listen(address)?;
-    let prepared = server.limits.apply(&server_socket, sequential);
+    let prepared = server.limits.apply(&server_socket, server.sequential);
     prepared.doing(|| "prepare the socket")?;
     let address = server_socket.local_addr().doing(|| "listen")?;
     let limit = limit.unwrap_or(MAX_CONNECTIONS);
@@ -117,7 +117,7 @@ fn run(mut args: Args) -> Result<Outcome, Error> {
     say(format!("topdown web-server: listening on {address}"));
     server.trace.fact(|| format!("the welcoming socket is {address}"));
 
-    if server.once || sequential {
+    if server.once || server.sequential {
         // One connection at a time: the others wait in the kernel's queue.
         while let Some((socket, client)) = connections.accept(&server_socket) {
             let entered = connections.enter(socket, client);
@@ -127,10 +127,12 @@ fn run(mut args: Args) -> Result<Outcome, Error> {
             }
         }
     } else {
-        let serve = move |connection| {
-            serve(&server, connection);
-        };
-        connections.serve_all(Arc::new(server_socket), serve, refuse)?;
+        let refusing = server.clone();
+        connections.serve_all(
+            Arc::new(server_socket),
+            move |connection| _ = serve(&server, connection),
+            move |socket| refuse(&refusing, socket),
+        )?;
     }
     Ok(Outcome::Yes)
 }
@@ -140,6 +142,11 @@ impl Server {
         let limits = Limits::from_args(&mut args)?;
         let trace = Trace::from_args(&mut args, Party::Server)?;
         let (once, quiet) = (args.flag("--once"), args.flag("--quiet"));
+        let sequential = args.flag("--sequential");
+        if once && sequential {
+            let fault = "--once and --sequential exclude each other";
+            return Err(Error::Usage(fault.into()));
+        }
         let dotfiles = args.flag("--dotfiles");
         let (echo, fetch) = (args.flag("--echo"), args.flag("--fetch"));
         let listing = !args.flag("--no-listing");
@@ -154,7 +161,7 @@ impl Server {
             echo,
             fetch: fetch.then(|| Fetch::new(&path, public_only)),
         };
-        Ok(Server { site, limits, once, quiet, trace })
+        Ok(Server { site, limits, once, sequential, quiet, trace })
     }
 }
 
@@ -193,14 +200,19 @@ impl Limits {
 }
 
 /// 503, since all places are taken. RFC 9110 §15.6.4
-fn refuse(socket: TcpStream) {
+fn refuse(server: &Server, socket: TcpStream) {
+    let client = socket.peer_addr();
     let mut reply = Reply::new();
     reply.page(503, "The server has all the connections that it takes.");
     reply.field("Retry-After", 1);
     reply.close = true;
     reply.end_head(false);
     let wire = Wire::new(Arc::new(socket), None);
-    if reply.send(&wire, false).is_ok() {
+    let sent = reply.send(&wire, false);
+    if let (Ok(client), false) = (client, server.quiet) {
+        log::access(client.ip(), b"", None, reply.status, reply.sent);
+    }
+    if sent.is_ok() {
         wire.close_gently();
     }
 }
@@ -383,9 +395,8 @@ impl Session<'_> {
             let line = head.split(|b| matches!(b, b'\r' | b'\n')).next();
             let line = line.unwrap_or_default();
             let fields = request.map(|r| &r.fields);
-            let octets = *sent.as_ref().unwrap_or(&0);
             let client = self.connection.client.ip();
-            log::access(client, line, fields, reply.status, octets);
+            log::access(client, line, fields, reply.status, reply.sent);
         }
         let close = reply.close;
         // what the reply holds, such as an open file, is not kept waiting

@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 #[derive(Default)]
 pub struct Timing {
     moments: Option<Vec<(&'static str, Instant)>>,
+    /// What the connection took to open: one round trip.
+    rtt: Option<Duration>,
 }
 
 /// Columns of the drawn line.
@@ -15,15 +17,18 @@ const WIDTH: f64 = 60.0;
 
 impl Timing {
     /// Begins a new exchange, if times are wanted at all.
-    pub fn start(wanted: bool) -> Timing {
-        Timing { moments: wanted.then(|| vec![("start", Instant::now())]) }
+    pub fn start(&mut self, wanted: bool) {
+        self.moments = wanted.then(|| vec![("start", Instant::now())]);
     }
 
     /// The step of that name ends now.
     pub fn done(&mut self, step: &'static str) {
-        if let Some(moments) = &mut self.moments {
-            moments.push((step, Instant::now()));
+        let Some(moments) = &mut self.moments else { return };
+        let now = Instant::now();
+        if let ("connect", Some((_, before))) = (step, moments.last()) {
+            self.rtt = Some(now.duration_since(*before));
         }
+        moments.push((step, now));
     }
 
     /// The drawing; `None` when times were not wanted.
@@ -33,16 +38,19 @@ impl Timing {
             .windows(2)
             .map(|m| (m[1].0, m[1].1.duration_since(m[0].1)))
             .collect();
-        Some(draw(&steps, octets))
+        Some(draw(&steps, self.rtt, octets))
     }
 }
 
 /// Each step by its first letter, as long as its share of the time.
-fn draw(steps: &[(&str, Duration)], octets: u64) -> String {
+fn draw(
+    steps: &[(&str, Duration)],
+    rtt: Option<Duration>,
+    octets: u64,
+) -> String {
     let ms = |d: Duration| d.as_secs_f64() * 1e3;
     let total: Duration = steps.iter().map(|s| s.1).sum();
-    let rtt = steps.iter().find(|s| s.0 == "connect").map(|s| ms(s.1));
-    let in_rtt = |d: Duration| match rtt {
+    let in_rtt = |d: Duration| match rtt.map(ms) {
         Some(rtt) if rtt > 0.0 => format!("{:8.1} RTT", ms(d) / rtt),
         _ => String::new(),
     };
@@ -63,12 +71,14 @@ fn draw(steps: &[(&str, Duration)], octets: u64) -> String {
         ms(total),
         in_rtt(total)
     ));
-    out.push_str(match rtt {
-        Some(_) => {
+    out.push_str(match steps.first() {
+        Some(("resolve", _)) => {
             "  1 RTT is what connect took: SYN there, SYN and ACK back. \
              KR 2.2.2\n"
         }
-        None => "  on a connection that was open already: KR 2.2.2\n",
+        _ => {
+            "  on the connection that was open already: no connect. KR 2.2.2\n"
+        }
     });
     out
 }
@@ -82,12 +92,13 @@ mod tests {
         let ms = Duration::from_millis;
         let steps =
             [("resolve", ms(10)), ("connect", ms(10)), ("first byte", ms(40))];
-        let drawing = draw(&steps, 7);
+        let drawing = draw(&steps, Some(ms(10)), 7);
         let line = drawing.lines().next().unwrap();
         assert_eq!(line.matches('r').count(), 10);
         assert_eq!(line.matches('f').count(), 40);
         assert!(drawing.contains("60.000 ms     6.0 RTT  7 bytes"));
-        assert!(draw(&steps[2..], 0).contains("open already"));
-        assert!(Timing::start(false).draw(0).is_none());
+        let again = draw(&steps[2..], Some(ms(10)), 0);
+        assert!(again.contains("open already") && again.contains("4.0 RTT"));
+        assert!(Timing::default().draw(0).is_none());
     }
 }

@@ -108,7 +108,7 @@ fn run(mut args: Args) -> Result<Outcome, Error> {
         true => "topdown tcp-client: the server neither answers nor closes",
         false => {
             "topdown tcp-client: the server closed the connection before all \
-             lines were answered (the book's server answers once: KR 2.7.2)"
+             lines were answered (the book's does after one: KR 2.7.2)"
         }
     });
     Ok(Outcome::No)

@@ -73,10 +73,11 @@ fn usage_errors_name_option_fault_and_text() {
         (&["web-server", "a", "b"], "surplus operand 'b'"),
         (
             &["web-server", "-l", "x"],
-            "-l/--listen: [ADDR:]PORT is wanted, not 'x'",
+            "-l/--listen: 8080, 0.0.0.0:8080 or [::]:8080 is wanted, not 'x'",
         ),
         (&["web-server", "--idle", "-1"], "--idle: seconds must be"),
         (&["web-server", "--once=1"], "--once: takes no value"),
+        (&["web-server", "--once", "--sequential"], "exclude each other"),
         (&["udp-client"], "HOST is missing"),
         (&["udp-client", "h", "0"], "port must be 1 to 65535, not '0'"),
         (&["udp-client", "h", "-W"], "--timeout: its value is missing"),

@@ -287,3 +287,51 @@ fn the_makefiles_clients_bring_their_own_server() {
     assert_eq!(ran.status, 2);
     let _ = std::io::stdout().flush();
 }
+
+/// Runs a command on a terminal of its own, types, and prints what it shows.
+const ON_A_TERMINAL: &str = "
+import os, pty, sys
+typed = sys.argv[1].encode().decode('unicode_escape').encode()
+pid, terminal = pty.fork()
+if pid == 0:
+    os.execv(sys.argv[2], sys.argv[2:])
+os.write(terminal, typed)
+shown = b''
+while True:
+    try:
+        piece = os.read(terminal, 4096)
+    except OSError:
+        break
+    if not piece:
+        break
+    shown += piece
+os.waitpid(pid, 0)
+sys.stdout.buffer.write(shown.replace(b'\\r\\n', b'\\n'))
+";
+
+fn on_a_terminal(typed: &str, args: &[&str]) -> String {
+    let binary = crate::harness::BINARY;
+    let words = [&["python3", "-c", ON_A_TERMINAL, typed, binary][..], args];
+    program(&words.concat(), "").stdout
+}
+
+#[test]
+fn on_a_terminal_there_is_a_prompt_and_nothing_that_drives_it() {
+    if !have("python3") {
+        return;
+    }
+    let server = Server::start("tcp-server", &[]);
+    let args = ["tcp-client", "127.0.0.1", &server.port()];
+    let shown = on_a_terminal("hi\\n\\x04", &args);
+    assert!(shown.contains("Input lowercase sentence: "), "{shown:?}");
+    assert!(shown.contains("From Server: HI\n"), "{shown:?}");
+    let folder = Folder::new();
+    folder.file("x.txt", "\x1b[31mred\n");
+    let server = Server::start("web-server", &["-q", folder.text()]);
+    let url = server.url("/x.txt");
+    let shown = on_a_terminal("", &["web-client", &url]);
+    assert_eq!(shown, "\\u{1b}[31mred\n");
+    assert_eq!(run(&["web-client", &url], "").stdout, "\x1b[31mred\n");
+    let shown = on_a_terminal("", &["web-client", "-e", &url]);
+    assert!(shown.contains("\x1b[2m| "), "notes are dim: {shown:?}");
+}

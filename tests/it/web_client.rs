@@ -276,6 +276,18 @@ fn redirects_are_followed_when_asked() {
 }
 
 #[test]
+fn a_url_that_cannot_be_had_does_not_end_the_others() {
+    let script = Script::new(vec![OK]);
+    let url = script.url("/");
+    let none = "http://127.0.0.1:1/";
+    let ran = run(&["web-client", none, &url, "http://127.0.0.1:2/"], "");
+    assert_eq!((ran.status, ran.stdout.as_str()), (2, "hello"));
+    assert_eq!(ran.stderr.matches("Connection refused").count(), 2);
+    let ran = run(&["web-client", "localhost", "6789"], "");
+    assert!(ran.stderr.contains("FILE is missing after HOST PORT"));
+}
+
+#[test]
 fn credentials_never_go_to_another_origin() {
     let other = Script::new(vec![OK]);
     let to = format!(
@@ -300,6 +312,17 @@ fn timing_is_drawn_in_round_trips() {
         assert!(line.is_some_and(|l| l.contains(" ms")), "{}", ran.stderr);
     }
     assert!(ran.stderr.contains(" 1.0 RTT\n"));
+    let head = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+    let script = Script::with(1, move |_, socket| {
+        socket.write_all(head.as_bytes()).unwrap();
+        let _ = socket.read(&mut [0; 500]);
+        socket.write_all(head.as_bytes()).unwrap();
+    });
+    let url = script.url("/");
+    let twice = run(&["web-client", "--timing", &url, &url], "").stderr;
+    assert_eq!(twice.matches(" connect ").count(), 1 + 1, "{twice}");
+    assert!(twice.contains("open already"));
+    assert_eq!(twice.lines().filter(|l| l.contains(" total ")).count(), 2);
     assert_eq!(ran.stdout, "hello");
 }
 

@@ -280,3 +280,30 @@ fn mutated_requests_never_stop_the_server() {
     let said = server.rest().join("\n");
     assert!(!said.contains("panicked"), "{said}");
 }
+
+#[test]
+fn the_log_tells_what_was_sent_and_whom_it_refused() {
+    let folder = Folder::new();
+    folder.file("big.bin", vec![b'x'; 64 << 20]);
+    let log = folder.path("log");
+    let mut command = Command::new("sh");
+    let script =
+        "exec \"$0\" web-server -l 0 --max-connections 1 \"$1\" >\"$2\"";
+    command.args(["-c", script, BINARY, folder.text(), &log]);
+    let mut server = Server::spawn(command);
+    let mut first = server.connect();
+    first.write_all(b"GET /big.bin HTTP/1.1\r\nHost: h\r\n\r\n").unwrap();
+    first.read_exact(&mut [0; 1000]).unwrap();
+    let mut second = server.connect();
+    second.write_all(REQUEST).unwrap();
+    assert!(read_all(&mut second).starts_with("HTTP/1.1 503 "));
+    drop(first); // in mid-download
+    server.signal("TERM");
+    assert_eq!(server.wait(), 0);
+    let log = std::fs::read_to_string(log).unwrap();
+    assert!(log.contains("] \"-\" 503 "), "{log}");
+    let line = log.lines().find(|l| l.contains("big.bin")).unwrap();
+    let sent = line.split("\" 200 ").nth(1).unwrap();
+    let sent: u64 = sent.split(' ').next().unwrap().parse().unwrap();
+    assert!((1000..64 << 20).contains(&sent), "{log}");
+}
