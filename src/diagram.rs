@@ -41,9 +41,10 @@ marker path{fill:#a3adb8;stroke:none}}";
 
 /// The drawing of a run: `here` is the party whose clock gave the times.
 pub fn draw(title: &str, here: Party, events: &[Event]) -> String {
+    let cut = events.len() > MAX_EVENTS;
+    let events = &events[..events.len().min(MAX_EVENTS)];
     let heights = heights(events);
     let bottom = heights.last().map_or(TOP, |(y, _)| *y) + 2 * DROP + 10;
-    let cut = events.len() >= MAX_EVENTS;
     let mut svg = start(title, here, bottom, cut);
     for (event, &(y, compressed)) in events.iter().zip(&heights) {
         if compressed {
@@ -262,6 +263,18 @@ mod tests {
             }
         }
         assert!(heights(&[]).is_empty());
+    }
+
+    #[test]
+    fn two_hundred_events_are_drawn_and_more_are_said_to_be_cut() {
+        for (count, cut) in [(200, false), (201, true)] {
+            let message = What::Message(Party::Client);
+            let events: Vec<Event> =
+                (0..count).map(|i| event(i, message)).collect();
+            let svg = draw("many", Party::Client, &events);
+            assert_eq!(svg.matches("class=\"c\"").count(), 200);
+            assert_eq!(svg.contains("only the first"), cut);
+        }
     }
 
     #[test]

@@ -237,7 +237,8 @@ impl Trace {
         let Some(recorder) = self.0.as_ref().filter(drawn) else { return };
         let at = recorder.start.elapsed();
         let mut events = recorder.lock();
-        if events.len() < MAX_EVENTS {
+        // one more than are drawn, to know that there were more
+        if events.len() <= MAX_EVENTS {
             events.push(Event { at, what: what(at), label: label() });
         }
     }
