@@ -76,7 +76,9 @@ install: build     ## install program and man pages (PREFIX, DESTDIR)
 
 install-links:     ## a symlink for each tool: some names may be taken
 	@status=0; for tool in $(TOOLS); do \
-	  ln -s topdown $(DESTDIR)$(BINDIR)/$$tool || status=1; done; exit $$status
+	  link=$(DESTDIR)$(BINDIR)/$$tool; \
+	  test "$$(readlink $$link)" = topdown || ln -s topdown $$link || status=1; \
+	  done; exit $$status
 
 uninstall:         ## take away what install and install-links put there
 	for tool in $(TOOLS); do link=$(DESTDIR)$(BINDIR)/$$tool; \

@@ -196,7 +196,7 @@ impl Connections {
                 }
             }
             match self.enter(socket, client) {
-                Ok(connection) => contain(|| (work.serve)(connection)),
+                Ok(connection) => drop(contain(|| (work.serve)(connection))),
                 Err(socket) => self.turn_away(work, socket),
             }
             let before = self.waiting.fetch_add(1, SeqCst);
@@ -241,6 +241,7 @@ impl Connections {
         }
     }
 
+    /// Has a signal come?
     pub fn is_stopping(&self) -> bool {
         self.stopping.load(SeqCst)
     }
@@ -282,11 +283,10 @@ impl Drop for Connection {
     }
 }
 
-/// Runs one connection's work so that a bug in it ends it alone.
-fn contain(work: impl FnOnce()) {
-    // the hook has already printed the panic; the Connection is dropped
-    let work = std::panic::AssertUnwindSafe(work);
-    let _ = std::panic::catch_unwind(work);
+/// Runs one connection's work so that a bug in it ends it alone: `None`, and
+/// the hook has printed the panic, and the Connection was dropped.
+pub fn contain<T>(work: impl FnOnce() -> T) -> Option<T> {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).ok()
 }
 
 /// Faults of accept that concern one connection, or nobody.
@@ -327,10 +327,11 @@ mod tests {
             let (socket, client) = connections.accept(&server_socket).unwrap();
             let entered = connections.enter(socket, client);
             let connection = entered.expect("the place is free again");
-            contain(|| {
+            let outcome = contain(|| {
                 assert_eq!(connection.client.port(), 0, "a bug");
                 drop(connection);
             });
+            assert_eq!(outcome, None);
         }
     }
 }

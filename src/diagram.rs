@@ -158,7 +158,8 @@ fn arrow(
          </text>\n",
         middle.0,
         middle.1 - 5,
-        escape(&shorten(&event.label, LABEL)),
+        // short enough not to reach the X
+        escape(&shorten(&event.label, if lost { LABEL / 2 } else { LABEL })),
         escape(&event.label),
     );
     if lost {
@@ -215,11 +216,18 @@ fn time(at: Duration) -> String {
     format!("{:.3}", at.as_secs_f64() * 1e3)
 }
 
-fn shorten(text: &str, length: usize) -> String {
-    match text.chars().count() > length {
-        true => text.chars().take(length - 1).chain(['…']).collect(),
-        false => text.to_string(),
+/// Cut to so many columns; letters from Hangul on take two.
+fn shorten(text: &str, columns: usize) -> String {
+    let width = |c: char| if c >= '\u{1100}' { 2 } else { 1 };
+    if text.chars().map(width).sum::<usize>() <= columns {
+        return text.to_string();
     }
+    let mut left = columns - 1;
+    let fits = |c: &char| {
+        left = left.saturating_sub(width(*c));
+        left > 0
+    };
+    text.chars().take_while(fits).chain(['…']).collect()
 }
 
 /// Text as XML takes it. XML knows no control characters at all.

@@ -39,6 +39,7 @@ pub enum Error {
 }
 
 impl Error {
+    /// Nobody is left to be told of a closed output: 0.
     pub fn exit_status(&self) -> u8 {
         match self {
             Error::OutputClosed => 0,
@@ -46,6 +47,7 @@ impl Error {
         }
     }
 
+    /// The peer broke this rule while we were doing that.
     pub fn protocol(doing: impl Into<String>, fault: impl ToString) -> Error {
         Error::Protocol { doing: doing.into(), fault: fault.to_string() }
     }

@@ -8,6 +8,7 @@ use crate::output::wrote;
 /// What the book's clients ask for.
 const PROMPT: &str = "Input lowercase sentence: ";
 
+/// Standard input, taken line by line or piece by piece.
 pub struct Input {
     prompts: bool,
     limit: usize,

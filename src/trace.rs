@@ -72,6 +72,7 @@ pub struct Event {
     pub label: String,
 }
 
+/// The kinds of events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum What {
     /// A message of this party left (when it is ours) or arrived.
@@ -127,6 +128,7 @@ impl Trace {
         Ok(Trace(Some(recorder)))
     }
 
+    /// Is anything recorded at all?
     pub fn is_on(&self) -> bool {
         self.0.is_some()
     }

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::sync::Arc;
 
-use super::condition::{self, Ranges, Span, Validators, Verdict};
+use super::condition::{self, ByteRange, Ranges, Validators, Verdict};
 use super::date;
 use super::fetch::Fetch;
 use super::files::Root;
@@ -51,14 +51,21 @@ impl Site {
     pub fn answer(&self, asked: &Asked, path: &mut Vec<u8>, reply: &mut Reply) {
         let request = asked.request;
         let (target, query) = split_query(request.target.path());
-        if self.wants_body(request) && request.method != "CONNECT" {
+        // Who asks for https must not be answered in clear. RFC 9110 §7.4
+        if matches!(request.target, Target::Absolute { scheme, .. }
+            if scheme.eq_ignore_ascii_case("https"))
+        {
+            return reply.page(421, "This connection is not a secured one.");
+        }
+        let refused = matches!(request.method, "CONNECT" | "TRACE");
+        if self.wants_body(request) && !refused {
             return echo(asked, reply);
         }
         match (request.method, request.target) {
             ("OPTIONS", Target::Asterisk) => return options(reply),
             ("GET" | "HEAD", _) => {}
             ("OPTIONS", _) => return options(reply),
-            // "An origin server MUST generate an Allow header field in a 405
+            // "The origin server MUST generate an Allow header field in a 405
             // response" RFC 9110 §15.5.6. TRACE would send cookies back to
             // whoever made the browser ask: refused with the rest.
             ("POST" | "PUT" | "DELETE" | "CONNECT" | "TRACE" | "PATCH", _) => {
@@ -76,7 +83,10 @@ impl Site {
             return fetch.answer(self, query, asked, reply);
         }
         match decode_bytes(target, path) {
-            Some(()) if !path.contains(&0) => {}
+            Some(()) if !path.contains(&0) => {
+                // "//" is as good as "/" to the kernel: one name for one file
+                path.dedup_by(|a, b| (*a, *b) == (b'/', b'/'));
+            }
             _ => {
                 reply.page(400, "The path's percent-encoding is wrong.");
                 return;
@@ -121,13 +131,19 @@ impl Site {
         path.extend_from_slice(b"index.html");
         let index = self.store.find(&self.root, path);
         path.truncate(length);
-        if let Ok(Found::File(file)) = index {
-            asked.trace.why(|| {
-                "a directory's file is its index.html: a custom of servers, \
-                 in no RFC"
-                    .into()
-            });
-            return represent(asked, &file, reply);
+        match index {
+            Ok(Found::File(file)) => {
+                asked.trace.why(|| {
+                    "a directory's file is its index.html: a custom of \
+                     servers, in no RFC"
+                        .into()
+                });
+                return represent(asked, &file, reply);
+            }
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+                return self.no_file(asked, &error, reply);
+            }
+            _ => {}
         }
         match self.store.find(&self.root, path) {
             Ok(Found::Directory(directory)) => {
@@ -217,8 +233,8 @@ fn echo(asked: &Asked, reply: &mut Reply) {
 }
 
 /// A directory's name without its slash would break the relative links in
-/// it. The Location is a path, and one slash begins it: `//host` would lead
-/// to another server.
+/// it. The Location is a path, and one slash begins it, as `answer` has seen
+/// to: `//host` would lead to another server.
 fn redirect(
     asked: &Asked,
     path: &[u8],
@@ -230,11 +246,10 @@ fn redirect(
          would miss. RFC 9110 §15.4.2"
             .into()
     });
-    let slashes = path.iter().take_while(|b| **b == b'/').count();
-    let path = encode_path(&path[slashes..]);
+    let path = encode_path(path);
     let query = query.map(|q| format!("?{q}")).unwrap_or_default();
     reply.page(301, "This is a directory: its path ends in a slash.");
-    reply.field("Location", format_args!("/{path}/{query}"));
+    reply.field("Location", format_args!("{path}/{query}"));
 }
 
 /// A file: its conditions, its ranges, or the whole.
@@ -261,7 +276,8 @@ pub fn represent(asked: &Asked, file: &Arc<Representation>, reply: &mut Reply) {
     });
     // "A server MUST ignore a Range header field received with a request
     // method that is unrecognized or for which range handling is not
-    // defined. For this specification, GET is the only method" RFC 9110 §14.2
+    // defined. For this specification, GET is the only method
+    // [...]" RFC 9110 §14.2
     if asked.request.method == "GET" && fields.get("range").is_some() {
         let length = file.stamp.size;
         match condition::ranges(fields, &validators, length, now) {
@@ -291,9 +307,10 @@ pub fn represent(asked: &Asked, file: &Arc<Representation>, reply: &mut Reply) {
 
 /// 206: one part as it is, several as multipart/byteranges.
 /// RFC 9110 §15.3.7
-fn partial(file: &Arc<Representation>, spans: &[Span], reply: &mut Reply) {
+fn partial(file: &Arc<Representation>, spans: &[ByteRange], reply: &mut Reply) {
     let length = file.stamp.size;
-    let range = |(first, last): &Span| format!("bytes {first}-{last}/{length}");
+    let range =
+        |(first, last): &ByteRange| format!("bytes {first}-{last}/{length}");
     reply.begin(206);
     if let [span] = spans {
         reply.fields(&file.fields);
@@ -309,7 +326,7 @@ fn partial(file: &Arc<Representation>, spans: &[Span], reply: &mut Reply) {
     // all the file's fields but the first, its own Content-Type
     let first_line = file.fields.iter().position(|b| *b == b'\n');
     reply.fields(&file.fields[first_line.map_or(0, |at| at + 1)..]);
-    let part = |(i, span): (usize, &Span)| {
+    let part = |(i, span): (usize, &ByteRange)| {
         let line_end = if i == 0 { "" } else { "\r\n" };
         let before = format!(
             "{line_end}--{boundary}\r\nContent-Type: {}\r\n\

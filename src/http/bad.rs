@@ -127,3 +127,53 @@ impl From<Bad> for io::Error {
         io::Error::new(ErrorKind::InvalidData, bad)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn statuses_are_those_of_rfc_9110_15_and_rfc_6585() {
+        for (bad, status) in [
+            (Bad::TooSlow, 408),
+            (Bad::TooLarge, 413),
+            (Bad::RequestLineTooLong, 414),
+            (Bad::Expectation, 417),
+            (Bad::HeadTooLong, 431),
+            (Bad::TooManyFields, 431),
+            (Bad::TrailersTooLong, 431),
+            (Bad::UnknownEncoding, 501),
+            (Bad::Version, 505),
+        ] {
+            assert_eq!(bad.status(), status, "{bad}");
+        }
+        use Bad::*;
+        for bad in [
+            RequestLine,
+            Method,
+            Target,
+            TargetForm,
+            VersionForm,
+            BareLineFeed,
+            BareCarriageReturn,
+            NoColon,
+            FieldName,
+            SpaceBeforeColon,
+            LineFolding,
+            FieldValue,
+            HostMissing,
+            HostRepeated,
+            Host,
+            ContentLength,
+            ContentLengthsDiffer,
+            LengthAndEncoding,
+            EncodingInOldVersion,
+            ChunkedNotFinal,
+            ChunkSize,
+            ChunkEnd,
+            ChunkLineTooLong,
+        ] {
+            assert_eq!(bad.status(), 400, "{bad}");
+        }
+    }
+}

@@ -7,10 +7,14 @@
 use std::io::{self, BufRead, ErrorKind, Read};
 
 use super::bad::Bad;
-use super::fields::{Fields, is_field_value};
+use super::fields::{Fields, check_line, is_field_value, is_token};
 use super::message::{Request, Response, Version};
 
-/// A chunk-size line with its extensions. RFC 9112 §7.1.1 asks for a limit.
+/// "A server ought to limit the total length of chunk extensions received in
+/// a request to an amount reasonable for the services provided"
+/// RFC 9112 §7.1.1
+const MAX_EXTENSIONS: usize = 4 * 1024;
+/// One chunk-size line.
 const MAX_CHUNK_LINE: u64 = 1024;
 /// All trailer fields of a body together.
 const MAX_TRAILERS: usize = 8 * 1024;
@@ -31,7 +35,7 @@ pub enum Framing {
 impl Framing {
     /// RFC 9112 §6.3, for requests. Its numbers:
     /// 1. and 2. (do not apply: they are of responses)
-    /// 3. both fields: "regarded as an error"
+    /// 3. both fields: an error
     /// 4. chunked when that is the final coding, else 400
     /// 5. an invalid Content-Length: 400
     /// 6. a valid one: so long it is
@@ -40,9 +44,7 @@ impl Framing {
     pub fn of_request(request: &Request) -> Result<Framing, Bad> {
         let length = content_length(&request.fields);
         match transfer_encoding(request.version, &request.fields)? {
-            Some(Coding::ChunkedLast) if length != Ok(None) => {
-                Err(Bad::LengthAndEncoding)
-            }
+            Some(_) if length != Ok(None) => Err(Bad::LengthAndEncoding),
             Some(Coding::ChunkedLast) => Ok(Framing::Chunked),
             Some(Coding::Other) => Err(Bad::UnknownEncoding),
             None => Ok(length?.map_or(Framing::Empty, Framing::Length)),
@@ -66,7 +68,7 @@ impl Framing {
         match transfer_encoding(response.version, &response.fields)? {
             // 3. both: to be treated as an error
             Some(_) if length != Ok(None) => Err(Bad::LengthAndEncoding),
-            // 4. chunked, or else to the close
+            // 4. chunked; what else there may be is not known here
             Some(Coding::ChunkedLast) => Ok(Framing::Chunked),
             Some(Coding::Other) => Err(Bad::UnknownEncoding),
             // 5. and 6.; 7. does not apply; 8. to the close
@@ -153,6 +155,8 @@ pub struct Body<'a, R: BufRead> {
     state: State,
     /// The trailer section as it came, once the body has ended.
     pub trailers: Vec<u8>,
+    /// Octets of chunk extensions so far.
+    extensions: usize,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -168,6 +172,7 @@ enum State {
 }
 
 impl<'a, R: BufRead> Body<'a, R> {
+    /// A reader of the body that begins where `source` stands.
     pub fn new(source: &'a mut R, framing: Framing) -> Body<'a, R> {
         let state = match framing {
             Framing::Empty | Framing::Length(0) => State::End,
@@ -175,7 +180,7 @@ impl<'a, R: BufRead> Body<'a, R> {
             Framing::Chunked => State::ChunkStart,
             Framing::ToClose => State::ToClose,
         };
-        Body { source, state, trailers: Vec::new() }
+        Body { source, state, trailers: Vec::new(), extensions: 0 }
     }
 
     /// Has the last octet been read?
@@ -190,11 +195,12 @@ impl<'a, R: BufRead> Body<'a, R> {
         let (digits, extension) = line.split_at(end.unwrap_or(line.len()));
         let good_digits = (1..=16).contains(&digits.len())
             && digits.iter().all(u8::is_ascii_hexdigit);
-        let extension = extension.trim_ascii_start();
-        let good_extension =
-            extension.is_empty() || extension.starts_with(b";");
-        if !good_digits || !good_extension || !is_field_value(extension) {
+        if !good_digits || !are_extensions(extension) {
             return Err(Bad::ChunkSize.into());
+        }
+        self.extensions += extension.len();
+        if self.extensions > MAX_EXTENSIONS {
+            return Err(Bad::ChunkLineTooLong.into());
         }
         let digits = std::str::from_utf8(digits).unwrap_or_default();
         match u64::from_str_radix(digits, 16) {
@@ -212,12 +218,7 @@ impl<'a, R: BufRead> Body<'a, R> {
             if line.is_empty() {
                 return Ok(State::End);
             }
-            if !line.contains(&b':') {
-                return Err(Bad::NoColon.into());
-            }
-            if !is_field_value(&line) {
-                return Err(Bad::FieldValue.into());
-            }
+            check_line(&line)?;
             self.trailers.extend(line);
             self.trailers.extend(b"\r\n");
         }
@@ -244,6 +245,50 @@ impl<'a, R: BufRead> Body<'a, R> {
             _ => Ok(count),
         }
     }
+}
+
+/// `*( BWS ";" BWS name [ BWS "=" BWS ( token / quoted-string ) ] )`
+/// RFC 9112 §7.1.1
+fn are_extensions(mut text: &[u8]) -> bool {
+    let token =
+        |text: &[u8]| text.iter().take_while(|b| is_token(&[**b])).count();
+    while !text.is_empty() {
+        let Some(rest) = text.trim_ascii_start().strip_prefix(b";") else {
+            return false;
+        };
+        let rest = rest.trim_ascii_start();
+        let (name, rest) = rest.split_at(token(rest));
+        if name.is_empty() {
+            return false;
+        }
+        text = rest;
+        if let Some(value) = rest.trim_ascii_start().strip_prefix(b"=") {
+            let value = value.trim_ascii_start();
+            let length = match value.first() {
+                Some(b'"') => quoted_string(value),
+                _ => token(value),
+            };
+            if length == 0 {
+                return false;
+            }
+            text = &value[length..];
+        }
+    }
+    true
+}
+
+/// The length of a quoted string at the start; 0 if it is none.
+/// RFC 9110 §5.6.4
+fn quoted_string(text: &[u8]) -> usize {
+    let mut escaped = false;
+    for (at, byte) in text.iter().enumerate().skip(1) {
+        match byte {
+            _ if !is_field_value(&[*byte]) => return 0,
+            b'"' if !escaped => return at + 1,
+            _ => escaped = *byte == b'\\' && !escaped,
+        }
+    }
+    0
 }
 
 impl<R: BufRead> Read for Body<'_, R> {
@@ -335,6 +380,8 @@ mod tests {
             let field = format!("Transfer-Encoding: {codings}\r\n");
             assert_eq!(framing(&field), Err(expected), "{codings}");
         }
+        let both = "Content-Length: 5\r\nTransfer-Encoding: gzip, chunked\r\n";
+        assert_eq!(framing(both), Err(Bad::LengthAndEncoding));
         let two = "Transfer-Encoding: chunked\r\nTransfer-Encoding: gzip\r\n";
         assert_eq!(framing(two), Err(Bad::ChunkedNotFinal));
         let old = "POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n";
@@ -397,6 +444,7 @@ mod tests {
         good("3\r\nabc\r\nA\r\n0123456789\r\n0\r\n\r\nnext", "abc0123456789");
         good("3;a=b;c=\"d\"\r\nabc\r\n000\r\nX: y\r\nZ: a\r\n\r\nnext", "abc");
         good("3 ;a\r\nabc\r\n0\r\n\r\nnext", "abc");
+        good("3 ; a = \"\\\";\" ;b\r\nabc\r\n0\r\n\r\nnext", "abc");
         for (bytes, bad) in [
             ("\r\n", Bad::ChunkSize),
             ("g\r\n", Bad::ChunkSize),
@@ -408,13 +456,23 @@ mod tests {
             ("10000000000000000\r\n", Bad::ChunkSize),
             ("3\r\nabcd\r\n", Bad::ChunkEnd),
             ("3\r\nabc\n0\r\n\r\n", Bad::BareLineFeed),
+            ("3;\r\nabc\r\n", Bad::ChunkSize),
+            ("3 \r\nabc\r\n", Bad::ChunkSize),
+            ("3;=;\"\r\nabc\r\n", Bad::ChunkSize),
+            ("3;a=\r\nabc\r\n", Bad::ChunkSize),
+            ("3;a=\"b\r\nabc\r\n", Bad::ChunkSize),
             ("0\r\nX\r\n\r\n", Bad::NoColon),
+            ("0\r\nX : y\r\n\r\n", Bad::SpaceBeforeColon),
+            ("0\r\nX: y\r\n z\r\n\r\n", Bad::LineFolding),
+            ("0\r\n@(: y\r\n\r\n", Bad::FieldName),
             ("0\r\nX: \0\r\n\r\n", Bad::FieldValue),
         ] {
             assert_eq!(unchunk(bytes), Err(Some(bad)), "{bytes:?}");
         }
         let long = format!("3;{}\r\n", "a".repeat(2000));
         assert_eq!(unchunk(&long), Err(Some(Bad::ChunkLineTooLong)));
+        let many = format!("1;{}\r\na\r\n", "a".repeat(900)).repeat(5);
+        assert_eq!(unchunk(&many), Err(Some(Bad::ChunkLineTooLong)));
         let long = format!("0\r\n{}", "X: y\r\n".repeat(2000));
         assert_eq!(unchunk(&long), Err(Some(Bad::TrailersTooLong)));
         for short in ["", "3", "3\r\nab", "3\r\nabc", "0\r\n", "0\r\nX: y\r\n"]

@@ -260,10 +260,9 @@ impl Client {
             self.trace.why(|| "the open connection is used again".into());
             match self.ask(&mut wire, wish, &request, timing) {
                 Ok((follows, head)) => return Ok((wire, follows, head)),
-                // "a client MAY [...] automatically retry [...] if it has
-                // some means to know that the request semantics are actually
-                // idempotent" RFC 9110 §9.2.2: the server may have closed
-                // just when we asked
+                // The server may have closed just when we asked. "A client
+                // SHOULD NOT automatically retry a request with a
+                // non-idempotent method" RFC 9110 §9.2.2
                 Err(NoResponse::Silence(_)) if wish.is_idempotent() => {}
                 Err(no_response) => return Err(no_response.into()),
             }
@@ -301,7 +300,7 @@ impl Client {
         follows: Follows,
         response: &Response,
         download: &mut Option<Download>,
-    ) -> Result<Kept, Error> {
+    ) -> Result<Received, Error> {
         let status = response.status;
         let mut outcome = match status {
             400..600 => Outcome::No,
@@ -319,7 +318,7 @@ impl Client {
                 if !resumes || file.may_continue(response)? {
                     Sink::File(file)
                 } else {
-                    file.finish(last_modified)?;
+                    file.finish(0, last_modified)?;
                     outcome = Outcome::Yes;
                     Sink::Nowhere
                 }
@@ -348,24 +347,28 @@ impl Client {
             self.trace.message(Party::Server, what);
         }
         if let Sink::File(file) = sink {
-            file.finish(last_modified)?;
+            file.finish(octets, last_modified)?;
         }
-        Ok(Kept { octets, to_the_end, outcome })
+        Ok(Received { octets, to_the_end, outcome })
     }
 
     /// Reads the body of a redirect, as far as that pays.
-    fn skip(&self, wire: &mut Wire, follows: Follows) -> Result<Kept, Error> {
+    fn skip(
+        &self,
+        wire: &mut Wire,
+        follows: Follows,
+    ) -> Result<Received, Error> {
         let mut body = Body::new(wire, follows.framing);
         let nowhere = &mut Sink::Nowhere;
         let copied = copy(&mut body, nowhere, None, MAX_REDIRECT_BODY);
         let to_the_end = copied.is_ok() && body.is_at_end();
         let octets = copied.unwrap_or(0);
-        Ok(Kept { octets, to_the_end, outcome: Outcome::Yes })
+        Ok(Received { octets, to_the_end, outcome: Outcome::Yes })
     }
 }
 
 /// What became of a body.
-struct Kept {
+struct Received {
     octets: u64,
     /// The connection is free for the next request.
     to_the_end: bool,

@@ -5,8 +5,9 @@
 use super::date;
 use super::fields::Fields;
 
-/// More ranges than this in one request are an attack, not a reader.
-/// "A server [...] ought to ignore [...] many small ranges" RFC 9110 §14.2
+/// "Servers ought to ignore, coalesce, or reject egregious range requests,
+/// such as requests for more than two overlapping ranges or for many small
+/// ranges in a single set" RFC 9110 §17.15
 const MAX_RANGES: usize = 16;
 
 /// What can be compared with a client's copy.
@@ -56,7 +57,7 @@ pub fn evaluate(fields: &Fields, validators: &Validators, now: i64) -> Verdict {
             );
         }
         return Verdict::Proceed(
-            "200: the copy is old, no tag of If-None-Match is the ETag. \
+            "the copy is old: no tag of If-None-Match is the ETag. \
              RFC 9110 §13.1.2",
         );
     }
@@ -69,13 +70,17 @@ pub fn evaluate(fields: &Fields, validators: &Validators, now: i64) -> Verdict {
             );
         }
         return Verdict::Proceed(
-            "200: the copy is old, changed after If-Modified-Since. \
+            "the copy is old: changed after If-Modified-Since. \
              RFC 9110 §13.1.3, KR 2.2.5",
         );
     }
     // 5. If-Range goes with Range: see `ranges`
     // 6. otherwise, perform the method
-    Verdict::Proceed("200: no condition was asked. RFC 9110 §15.3.1")
+    let conditions = ["if-match", "if-unmodified-since", "if-modified-since"];
+    Verdict::Proceed(match conditions.iter().any(|c| fields.get(c).is_some()) {
+        true => "no condition fails (or its date is none). RFC 9110 §13.2.2",
+        false => "no condition was asked. RFC 9110 §13.2.2",
+    })
 }
 
 /// Does a list of entity tags hold this one, or `*`? The weak comparison
@@ -122,15 +127,15 @@ fn entity_tag(text: &[u8]) -> Option<(bool, &[u8], &[u8])> {
 }
 
 /// First and last octet, both included.
-pub type Span = (u64, u64);
+pub type ByteRange = (u64, u64);
 
 /// What a Range field comes to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ranges {
     /// The whole, since there is no range that counts.
     Whole(&'static str),
-    /// 206: these, sorted and apart from each other.
-    Parts(Vec<Span>),
+    /// 206: these, apart from each other.
+    Parts(Vec<ByteRange>),
     /// 416: all begin behind the end.
     Unsatisfiable,
 }
@@ -160,7 +165,7 @@ pub fn ranges(
              RFC 9110 §14.2",
         );
     };
-    let spans: Vec<Span> =
+    let spans: Vec<ByteRange> =
         set.into_iter().filter_map(|r| r.within(length)).collect();
     let spans = coalesce(spans);
     match spans.len() {
@@ -170,9 +175,9 @@ pub fn ranges(
     }
 }
 
-/// "A server MUST use the strong comparison function"; a date must be the
-/// very one, and is only good when a second has passed since: what changed
-/// in the second in which it was sent would have the same date.
+/// Tags are compared strongly. A date must be the very one, and is only good
+/// when a second has passed since: what changed in the second in which it
+/// was sent would have the same date. RFC 9110 §13.1.5
 fn still_the_same(if_range: &str, validators: &Validators, now: i64) -> bool {
     if if_range.starts_with(['"', 'W']) && if_range.ends_with('"') {
         return if_range == validators.etag;
@@ -182,30 +187,32 @@ fn still_the_same(if_range: &str, validators: &Validators, now: i64) -> bool {
 }
 
 /// One `ranges-specifier`, before the length is known.
-enum Asked {
+enum Specifier {
     From(u64),
     Between(u64, u64),
     /// The last so many octets.
     Suffix(u64),
 }
 
-impl Asked {
+impl Specifier {
     /// `None`: unsatisfiable.
-    fn within(&self, length: u64) -> Option<Span> {
+    fn within(&self, length: u64) -> Option<ByteRange> {
         let last = length.checked_sub(1)?;
         match *self {
-            Asked::From(first) => (first <= last).then_some((first, last)),
-            Asked::Between(first, to) => {
+            Specifier::From(first) => (first <= last).then_some((first, last)),
+            Specifier::Between(first, to) => {
                 (first <= last).then_some((first, to.min(last)))
             }
-            Asked::Suffix(0) => None,
-            Asked::Suffix(count) => Some((length.saturating_sub(count), last)),
+            Specifier::Suffix(0) => None,
+            Specifier::Suffix(count) => {
+                Some((length.saturating_sub(count), last))
+            }
         }
     }
 }
 
 /// `1#( first-pos "-" [ last-pos ] / "-" suffix-length )`; `None`: invalid.
-fn range_set(text: &str) -> Option<Vec<Asked>> {
+fn range_set(text: &str) -> Option<Vec<Specifier>> {
     let mut set = Vec::new();
     for part in text.split(',').map(|p| p.trim_matches([' ', '\t'])) {
         if part.is_empty() {
@@ -213,11 +220,11 @@ fn range_set(text: &str) -> Option<Vec<Asked>> {
         }
         let (first, last) = part.split_once('-')?;
         set.push(match (first, last) {
-            ("", suffix) => Asked::Suffix(position(suffix)?),
-            (first, "") => Asked::From(position(first)?),
+            ("", suffix) => Specifier::Suffix(position(suffix)?),
+            (first, "") => Specifier::From(position(first)?),
             (first, last) => {
                 let (first, last) = (position(first)?, position(last)?);
-                (first <= last).then_some(Asked::Between(first, last))?
+                (first <= last).then_some(Specifier::Between(first, last))?
             }
         });
     }
@@ -230,11 +237,13 @@ fn position(text: &str) -> Option<u64> {
     digits.then(|| text.parse().unwrap_or(u64::MAX))
 }
 
-/// Sorts, and joins what overlaps or touches: nothing is sent twice.
-fn coalesce(mut spans: Vec<Span>) -> Vec<Span> {
-    spans.sort_unstable();
-    let mut joined: Vec<Span> = Vec::new();
-    for (first, last) in spans {
+/// Joins what overlaps or touches, so that nothing is sent twice; in the
+/// order asked for where there is nothing to join. RFC 9110 §15.3.7.2
+fn coalesce(asked: Vec<ByteRange>) -> Vec<ByteRange> {
+    let mut sorted = asked.clone();
+    sorted.sort_unstable();
+    let mut joined: Vec<ByteRange> = Vec::new();
+    for (first, last) in sorted {
         match joined.last_mut() {
             Some(before) if first <= before.1.saturating_add(1) => {
                 before.1 = before.1.max(last);
@@ -242,7 +251,7 @@ fn coalesce(mut spans: Vec<Span>) -> Vec<Span> {
             _ => joined.push((first, last)),
         }
     }
-    joined
+    if joined.len() == asked.len() { asked } else { joined }
 }
 
 #[cfg(test)]
@@ -321,7 +330,7 @@ mod tests {
         with_fields(fields, |f| ranges(f, &VALIDATORS, length, NOW))
     }
 
-    fn parts(set: &str, length: u64) -> Vec<Span> {
+    fn parts(set: &str, length: u64) -> Vec<ByteRange> {
         match asked(&format!("Range: bytes={set}\r\n"), length) {
             Ranges::Parts(parts) => parts,
             Ranges::Unsatisfiable => vec![],
@@ -342,6 +351,8 @@ mod tests {
 
     #[test]
     fn ranges_at_the_edges() {
+        assert_eq!(parts("-1,0-0", 10), [(9, 9), (0, 0)]);
+        assert_eq!(parts("5-6,0-1,1-2", 10), [(0, 2), (5, 6)]);
         assert_eq!(parts("0-", 1), [(0, 0)]);
         assert_eq!(parts("-5", 3), [(0, 2)]);
         assert_eq!(parts("3-", 3), []);
@@ -368,5 +379,9 @@ mod tests {
         assert!(with("\"a,b\""));
         assert!(!with("W/\"a,b\"") && !with("\"x\"") && !with("junk"));
         assert!(with(SAME.trim_end()) && !with(OLD.trim_end()));
+        // a date of this very second is no strong validator
+        let now = VALIDATORS.last_modified;
+        assert!(!still_the_same(SAME.trim_end(), &VALIDATORS, now));
+        assert!(still_the_same(SAME.trim_end(), &VALIDATORS, now + 1));
     }
 }

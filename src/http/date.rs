@@ -14,6 +14,7 @@ const LONG_DAYS: [&str; 7] = [
     "Tuesday",
     "Wednesday",
 ];
+/// As dates and the access log have them.
 pub const MONTHS: [&str; 12] = [
     "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct",
     "Nov", "Dec",

@@ -37,6 +37,8 @@ pub struct Download {
     out: File,
     /// Octets that were there before, to which more are added.
     pub from: u64,
+    /// How many octets the answer to a resumption must bring to the end.
+    rest: Option<u64>,
 }
 
 impl Download {
@@ -48,7 +50,7 @@ impl Download {
             let out = OpenOptions::new().write(true).open(file);
             let out = out.doing(|| doing(file))?;
             let file = file.to_path_buf();
-            return Ok(Download { file, part: None, out, from: 0 });
+            return Ok(Download { file, part: None, out, from: 0, rest: None });
         }
         let mut name = file.as_os_str().to_os_string();
         name.push(".part");
@@ -59,7 +61,7 @@ impl Download {
         let out = options.open(&part).doing(|| doing(&part))?;
         let from = out.metadata().doing(|| doing(&part))?.len();
         let file = file.to_path_buf();
-        Ok(Download { file, part: Some(part), out, from })
+        Ok(Download { file, part: Some(part), out, from, rest: None })
     }
 
     /// What the response means for the part that we have. True:
@@ -72,7 +74,16 @@ impl Download {
         };
         match response.status {
             206 => match content_range(range) {
-                Some((first, _)) if first == self.from => Ok(true),
+                // from where ours ends, up to the end of the whole
+                Some((first, last, all))
+                    if first == self.from
+                        && all.is_none_or(|all| {
+                            Some(all) == last.checked_add(1)
+                        }) =>
+                {
+                    self.rest = (last + 1).checked_sub(first);
+                    Ok(true)
+                }
                 _ => bad("the part that came does not continue the file"),
             },
             416 => match range.strip_prefix("bytes */") {
@@ -94,7 +105,16 @@ impl Download {
 
     /// The file is whole: it gets its name, and the time that it has on the
     /// server, for `-z` to send back.
-    pub fn finish(self, last_modified: Option<i64>) -> Result<(), Error> {
+    pub fn finish(
+        self,
+        octets: u64,
+        last_modified: Option<i64>,
+    ) -> Result<(), Error> {
+        if self.rest.is_some_and(|rest| rest != octets) {
+            self.say_what_is_kept();
+            let what = "it is not the range that was announced";
+            return Err(Error::protocol("resume the download", what));
+        }
         let Some(part) = self.part else { return Ok(()) };
         if let Some(seconds) = last_modified.and_then(|s| s.try_into().ok()) {
             let time = UNIX_EPOCH + Duration::from_secs(seconds);
@@ -121,11 +141,17 @@ impl Download {
     }
 }
 
-/// First and last octet of `bytes 0-499/1234`.
-fn content_range(value: &str) -> Option<(u64, u64)> {
-    let (range, _) = value.strip_prefix("bytes ")?.split_once('/')?;
+/// First and last octet, and the length of the whole where it is known:
+/// `bytes 0-499/1234`. RFC 9110 §14.4
+fn content_range(value: &str) -> Option<(u64, u64, Option<u64>)> {
+    let (range, all) = value.strip_prefix("bytes ")?.split_once('/')?;
     let (first, last) = range.split_once('-')?;
-    Some((decimal(first.as_bytes())?, decimal(last.as_bytes())?))
+    let (first, last) = (decimal(first.as_bytes())?, decimal(last.as_bytes())?);
+    let all = match all {
+        "*" => None,
+        all => Some(decimal(all.as_bytes())?),
+    };
+    (first <= last && last < u64::MAX).then_some((first, last, all))
 }
 
 /// Reads a body to its end, into the sink; answers its length.

@@ -1,8 +1,7 @@
 //! The margin notes on HTTP: what each line of a head is, and by which
 //! rule. `-v` prints the lines, `-e` the notes beside them.
 
-use super::fields::Fields;
-use super::message::Response;
+use super::message::{Request, Response, Version};
 use crate::output::printable;
 use crate::trace::{Party, Trace};
 
@@ -173,17 +172,29 @@ fn field_line(line: &[u8]) -> String {
     }
 }
 
-/// Why the connection stays open after a message, or does not.
-pub fn connection(fields: &Fields, stays: bool) -> &'static str {
-    match (stays, fields.lists("connection", "close")) {
-        (true, _) => {
+/// Why the connection stays open after a request, or does not.
+pub fn connection(request: &Request, stays: bool) -> &'static str {
+    let closes = request.fields.lists("connection", "close");
+    match (stays, request.version) {
+        (true, Version::Http11) => {
             "the connection stays open: that is the rule in HTTP/1.1. \
              RFC 9112 §9.3, KR 2.2.2"
         }
-        (false, true) => {
+        (true, Version::Http10) => {
+            "the connection stays open: 'keep-alive' was said. \
+             RFC 9112 §9.3, KR 2.2.2"
+        }
+        (false, _) if closes => {
             "the connection ends: 'close' was said. RFC 9112 §9.6, KR 2.2.2"
         }
-        (false, false) => "the connection ends. RFC 9112 §9.6, KR 2.2.2",
+        (false, Version::Http10) => {
+            "the connection ends: that is the rule in HTTP/1.0. \
+             RFC 9112 §9.3, KR 2.2.2"
+        }
+        (false, Version::Http11) => {
+            "the connection ends: the server wants it so (--once, a stop, \
+             or a body that was not read). RFC 9112 §9.6"
+        }
     }
 }
 

@@ -9,7 +9,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::{Duration, Instant};
@@ -35,6 +35,7 @@ const TOTAL: Duration = Duration::from_secs(30);
 /// A fetch says so, so that a loop through ourselves ends.
 const VIA: &str = "topdown-fetch";
 
+/// What `/fetch` may do, and is doing.
 pub struct Fetch {
     root: PathBuf,
     /// Fetch from public addresses only.
@@ -113,6 +114,8 @@ impl Fetch {
             return Err(Error::protocol(url.host.clone(), why));
         }
         let mut wire = origin::connect(&addresses, patience, &trace)?;
+        let left = deadline.saturating_duration_since(Instant::now());
+        wire.set_deadline(Some(left)); // for all that is read
         let head = format!(
             "GET {} HTTP/1.1\r\nHost: {}\r\nVia: 1.1 {VIA}\r\n\
              Accept: */*\r\nConnection: close\r\n\r\n",
@@ -141,7 +144,6 @@ impl Fetch {
         let kind = response.fields.text("content-type").unwrap_or_default();
         let path = safe_path(url, kind.starts_with("text/html"));
         let file = self.root.join(&path);
-        wire.set_deadline(Some(left));
         let body = Body::new(&mut wire, follows.framing);
         save(body, &file)?;
         Ok(Got::Saved(format!("/{path}")))
@@ -255,9 +257,7 @@ fn is_public(address: IpAddr) -> bool {
                 // blocks for protocols (2001::/23) and documentation
                 [0x2001, second, ..] if second < 0x200 => false,
                 [0x2001, 0xdb8, ..] => false,
-                [first, ..] => {
-                    first & 0xe000 == 0x2000 && v6 != Ipv6Addr::UNSPECIFIED
-                }
+                [first, ..] => first & 0xe000 == 0x2000,
             }
         }
     }

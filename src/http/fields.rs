@@ -12,6 +12,7 @@ use super::bad::Bad;
 
 /// Start line and fields together. Spans below count in 16 bits.
 pub const MAX_HEAD: usize = 32 * 1024;
+/// A hundred lines are more than any client sends.
 pub const MAX_FIELDS: usize = 100;
 
 /// The field lines of one head, in their order.
@@ -152,6 +153,11 @@ impl Span {
             value: span(value_at.min(at + line.len()), value.len()),
         })
     }
+}
+
+/// Is this a field line, as in a trailer section?
+pub fn check_line(line: &[u8]) -> Result<(), Bad> {
+    Span::parse(line, 0, true).map(|_| ())
 }
 
 /// `1*tchar`. RFC 9110 §5.6.2

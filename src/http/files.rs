@@ -37,6 +37,7 @@ pub struct Stamp {
 }
 
 impl Root {
+    /// Opens the directory itself.
     pub fn open(path: &str, dotfiles: bool) -> Result<Root, Error> {
         let doing = || format!("open the root {path}");
         let file = File::open(Path::new(path)).doing(doing)?;
@@ -98,6 +99,7 @@ impl Root {
 }
 
 impl Stamp {
+    /// Of an open file.
     pub fn of(metadata: &Metadata) -> Stamp {
         Stamp {
             size: metadata.size(),

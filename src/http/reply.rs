@@ -8,7 +8,7 @@ use std::net::TcpStream;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
 
-use super::condition::Span;
+use super::condition::ByteRange;
 use super::date;
 use super::store::{Representation, Source};
 use super::wire::Wire;
@@ -35,7 +35,7 @@ pub enum Content {
 /// One range, and the text before it (of multipart/byteranges).
 pub struct Part {
     pub before: Vec<u8>,
-    pub span: Span,
+    pub span: ByteRange,
 }
 
 impl Content {
@@ -70,6 +70,7 @@ pub struct Reply {
 }
 
 impl Reply {
+    /// To be begun with `begin` or `page`.
     pub fn new() -> Reply {
         Reply {
             status: 0,
@@ -121,6 +122,7 @@ impl Reply {
     pub fn page(&mut self, status: u16, why: &str) {
         self.begin(status);
         self.field("Content-Type", "text/html; charset=utf-8");
+        self.field("X-Content-Type-Options", "nosniff");
         let reason = reason_phrase(status);
         let why = escape_html(why);
         self.content = Content::Bytes(
@@ -262,6 +264,7 @@ pub fn reason_phrase(status: u16) -> &'static str {
         414 => "URI Too Long",
         416 => "Range Not Satisfiable",
         417 => "Expectation Failed",
+        421 => "Misdirected Request",
         431 => "Request Header Fields Too Large",
         500 => "Internal Server Error",
         501 => "Not Implemented",
@@ -269,6 +272,7 @@ pub fn reason_phrase(status: u16) -> &'static str {
         503 => "Service Unavailable",
         504 => "Gateway Timeout",
         505 => "HTTP Version Not Supported",
+        508 => "Loop Detected",
         _ => "",
     }
 }

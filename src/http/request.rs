@@ -35,6 +35,7 @@ pub struct Wish {
 }
 
 impl Wish {
+    /// Reads the options that make the request.
     pub fn from_args(args: &mut Args) -> Result<Wish, Error> {
         let body = data(args)?;
         let default = match (args.flag("--head"), &body) {
@@ -112,9 +113,15 @@ impl Wish {
             ("Content-Length", length),
         ];
         let same = |a: &str, b: &str| a.eq_ignore_ascii_case(b);
-        let given = |name: &str| self.fields.iter().any(|(n, _)| same(n, name));
-        let secret =
-            |name: &str| same(name, "authorization") || same(name, "cookie");
+        // What is for the origin that the user named stays with it.
+        let secret = |name: &str| {
+            ["authorization", "cookie", "proxy-authorization", "host"]
+                .iter()
+                .any(|secret| same(name, secret))
+        };
+        let fields: Vec<&(String, String)> =
+            self.fields.iter().filter(|(n, _)| own || !secret(n)).collect();
+        let given = |name: &str| fields.iter().any(|(n, _)| same(n, name));
         let mut head =
             format!("{} {} HTTP/{version}\r\n", self.method, url.path);
         for (name, value) in usual {
@@ -122,8 +129,8 @@ impl Wish {
                 head.push_str(&format!("{name}: {value}\r\n"));
             }
         }
-        for (name, value) in &self.fields {
-            if !value.is_empty() && (own || !secret(name)) {
+        for (name, value) in &fields {
+            if !value.is_empty() {
                 head.push_str(&format!("{name}: {value}\r\n"));
             }
         }
@@ -144,7 +151,7 @@ impl Wish {
             // "For historical reasons, a user agent MAY change the request
             // method from POST to GET for the subsequent request." §15.4.2
             301 | 302 if self.method == "POST" => self.become_get(),
-            // "the user agent [...] perform[s] a retrieval request" §15.4.4
+            // the answer is to be had elsewhere, by GET: §15.4.4
             303 if self.method != "HEAD" => self.become_get(),
             301 | 302 | 303 | 307 | 308 => {}
             _ => return Ok(None),
@@ -158,6 +165,10 @@ impl Wish {
     fn become_get(&mut self) {
         self.method = "GET".into();
         self.body.clear();
+        // what described the body goes with it. RFC 9110 §15.4
+        let describes =
+            |name: &str| name.to_ascii_lowercase().starts_with("content-");
+        self.fields.retain(|(name, _)| !describes(name));
     }
 }
 

@@ -9,7 +9,7 @@
 //! ```text
 //! $ topdown web-server
 //! topdown web-server: listening on 127.0.0.1:6789
-//! 127.0.0.1 - - [21/Nov/2026:09:30:00 +0000] "GET /HelloWorld.html HTTP/1.1" 200 404 "-" "curl/8.14"
+//! 127.0.0.1 - - [21/Nov/2026:09:30:00 +0000] "GET /HelloWorld.html HTTP/1.1" 200 498 "-" "curl/8.14"
 //! ```
 //!
 //! Read `run`, `serve`, `Session::request`; then `answer.rs` for (iii) to
@@ -37,7 +37,7 @@ use super::store::Store;
 use super::wire::{NoHead, Wire};
 use crate::Tool;
 use crate::args::{self, Args};
-use crate::connections::{Connection, Connections, MAX_CONNECTIONS};
+use crate::connections::{Connection, Connections, MAX_CONNECTIONS, contain};
 use crate::error::{Doing, Error, Outcome, is_timeout};
 use crate::net;
 use crate::output::say;
@@ -121,8 +121,9 @@ fn run(mut args: Args) -> Result<Outcome, Error> {
         // One connection at a time: the others wait in the kernel's queue.
         while let Some((socket, client)) = connections.accept(&server_socket) {
             let entered = connections.enter(socket, client);
-            let served = entered.is_ok_and(|c| serve(&server, c));
-            if served && server.once {
+            let serve = |c| contain(|| serve(&server, c));
+            let served = entered.ok().and_then(serve);
+            if served == Some(true) && server.once {
                 break;
             }
         }
@@ -285,26 +286,29 @@ impl Session<'_> {
             Err(NoHead::Closed | NoHead::Idle | NoHead::Broken(_)) => {
                 return Next::Close;
             }
-            Err(NoHead::Slow) => return self.refuse(head, Bad::TooSlow),
-            Err(NoHead::Bad(bad)) => return self.refuse(head, bad),
+            Err(NoHead::Slow) => return self.refuse(head, Bad::TooSlow, false),
+            Err(NoHead::Bad(bad)) => return self.refuse(head, bad, false),
         }
         let number = self.connection.number;
         explain::head(&server.trace, Party::Client, number, head, 0);
         // (iii) parse the request
         let request = match Request::parse(head, spans) {
             Ok(request) => request,
-            Err(bad) => return self.refuse(head, bad),
+            Err(bad) => return self.refuse(head, bad, false),
         };
+        let head_only = request.method == "HEAD";
         match self.receive_body(&request) {
             Ok(rest) => self.respond(&request, head, rest),
-            Err(bad) => self.refuse(head, bad),
+            Err(Some(bad)) => self.refuse(head, bad, head_only),
+            Err(None) => Next::Close,
         }
     }
 
     /// Reads the body, to its end: the next request begins behind it. One
     /// that nobody wants is not even asked for when the client waits for
-    /// "100 Continue". Says whether some of the body may still come.
-    fn receive_body(&mut self, request: &Request) -> Result<bool, Bad> {
+    /// "100 Continue". Says whether some of the body may still come; `None`:
+    /// the connection is gone.
+    fn receive_body(&mut self, request: &Request) -> Result<bool, Option<Bad>> {
         self.body.clear();
         let framing = Framing::of_request(request)?;
         let expects = request.fields.get("expect");
@@ -312,7 +316,7 @@ impl Session<'_> {
         match framing {
             Framing::Empty => return Ok(false),
             Framing::Length(length) if length > MAX_BODY => {
-                return Err(Bad::TooLarge);
+                return Err(Some(Bad::TooLarge));
             }
             _ => {}
         }
@@ -322,7 +326,7 @@ impl Session<'_> {
             // §10.1.1
             Some(_) if request.version == Version::Http10 => {}
             Some(e) if !e.eq_ignore_ascii_case(b"100-continue") => {
-                return Err(Bad::Expectation);
+                return Err(Some(Bad::Expectation));
             }
             Some(_) if !wanted => return Ok(true),
             Some(_) if self.wire.buffered().is_empty() => {
@@ -330,7 +334,7 @@ impl Session<'_> {
                 let number = self.connection.number;
                 let trace = &self.server.trace;
                 explain::head(trace, Party::Server, number, interim, 0);
-                self.wire.send(interim, b"").map_err(|_| Bad::TooSlow)?;
+                self.wire.send(interim, b"").map_err(|_| None)?;
             }
             _ => {}
         }
@@ -339,10 +343,10 @@ impl Session<'_> {
         let read = body.take(MAX_BODY + 1).read_to_end(&mut self.body);
         self.wire.set_deadline(None);
         match read {
-            Ok(length) if length as u64 > MAX_BODY => Err(Bad::TooLarge),
+            Ok(length) if length as u64 > MAX_BODY => Err(Some(Bad::TooLarge)),
             Ok(_) => Ok(false),
-            Err(e) if is_timeout(&e) => Err(Bad::TooSlow),
-            Err(e) => Err(Bad::from_io(&e).unwrap_or(Bad::TooSlow)),
+            Err(e) if is_timeout(&e) => Err(Some(Bad::TooSlow)),
+            Err(e) => Err(Bad::from_io(&e)),
         }
     }
 
@@ -356,9 +360,7 @@ impl Session<'_> {
         let stopping = !self.connection.set_idle(false);
         self.reply.close = !stays || rest || stopping || server.once;
         self.reply.end_head(request.version == Version::Http10);
-        trace.why(|| {
-            explain::connection(&request.fields, !self.reply.close).into()
-        });
+        trace.why(|| explain::connection(request, !self.reply.close).into());
         let head_only = request.method == "HEAD";
         match self.send(head, Some(request), head_only) {
             Next::Close if rest => Next::CloseGently,
@@ -368,13 +370,13 @@ impl Session<'_> {
 
     /// Answers a request that breaks a rule, and ends the connection: what
     /// comes next on it could be anything.
-    fn refuse(&mut self, head: &[u8], bad: Bad) -> Next {
+    fn refuse(&mut self, head: &[u8], bad: Bad, head_only: bool) -> Next {
         let status = bad.status();
         self.server.trace.why(|| format!("{status}: {bad}"));
         self.reply.page(status, &format!("{bad}."));
         self.reply.close = true;
         self.reply.end_head(false);
-        self.send(head, None, false)
+        self.send(head, None, head_only)
     }
 
     fn send(

@@ -18,8 +18,9 @@ use super::media_type;
 
 /// The largest file that is kept; a larger one goes by `sendfile`.
 const KEPT_FILE: u64 = 64 * 1024;
-/// All kept files together.
+/// All kept files together, with what each costs besides its content.
 const KEPT_TOTAL: u64 = 16 << 20;
+const COST: u64 = 512;
 /// A file that changed this recently (seconds) is not kept: it could change
 /// again within one tick of the clock that times files.
 const SETTLED: i64 = 2;
@@ -36,6 +37,7 @@ pub struct Representation {
     path: CString,
 }
 
+/// Where its content is.
 pub enum Source {
     Memory(Vec<u8>),
     Disk(File),
@@ -49,6 +51,7 @@ pub enum Found {
     Special,
 }
 
+/// The files that are kept.
 #[derive(Default)]
 pub struct Store {
     kept: RwLock<Kept>,
@@ -95,16 +98,16 @@ impl Store {
     fn keep(&self, path: &[u8], found: Arc<Representation>) {
         let mut kept =
             self.kept.write().unwrap_or_else(PoisonError::into_inner);
-        kept.total += found.stamp.size;
+        kept.total += found.cost();
         let before = kept.files.insert(path.to_vec(), found);
-        kept.total -= before.map_or(0, |b| b.stamp.size);
+        kept.total -= before.map_or(0, |b| b.cost());
         // Whichever comes first goes: what is asked for often comes back.
         while kept.total > KEPT_TOTAL {
             let Some(victim) = kept.files.keys().next().cloned() else {
                 return;
             };
             let gone = kept.files.remove(&victim);
-            kept.total -= gone.map_or(0, |g| g.stamp.size);
+            kept.total -= gone.map_or(0, |g| g.cost());
         }
     }
 
@@ -112,7 +115,7 @@ impl Store {
         let mut kept =
             self.kept.write().unwrap_or_else(PoisonError::into_inner);
         let gone = kept.files.remove(path);
-        kept.total -= gone.map_or(0, |g| g.stamp.size);
+        kept.total -= gone.map_or(0, |g| g.cost());
     }
 }
 
@@ -124,8 +127,8 @@ impl Representation {
         file: File,
     ) -> Representation {
         let etag = stamp.etag();
-        // "An origin server with a clock MUST NOT generate a Last-Modified
-        // date that is later than the server's time of message origination"
+        // "An origin server with a clock [...] MUST NOT generate a
+        // Last-Modified date that is later than the server's time of message origination"
         // RFC 9110 §8.8.2.1
         let last_modified = stamp.modified.0.min(date::now());
         let media_type = media_type::of(path);
@@ -151,6 +154,12 @@ impl Representation {
         }
     }
 
+    /// What it takes to keep it. One file may be asked for by many names
+    /// (`/a//b`), which are as long as their askers like.
+    fn cost(&self) -> u64 {
+        self.stamp.size + 2 * self.path.count_bytes() as u64 + COST
+    }
+
     /// Reads the file into memory. False: it changed meanwhile.
     fn read(&mut self) -> io::Result<bool> {
         let Source::Disk(file) = &self.source else { return Ok(true) };
@@ -162,5 +171,54 @@ impl Representation {
             self.source = Source::Memory(content);
         }
         Ok(unchanged)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::{Duration, SystemTime};
+
+    #[test]
+    fn what_is_kept_is_bounded_and_settled() {
+        let mut random = [0; 8];
+        getrandom::fill(&mut random).unwrap();
+        let name = format!("topdown-{:x}", u64::from_ne_bytes(random));
+        let folder = std::env::temp_dir().join(name);
+        std::fs::create_dir_all(&folder).unwrap();
+        let write = |name: &str, size: usize, age: u64| {
+            std::fs::write(folder.join(name), vec![b'x'; size]).unwrap();
+            let file = File::options().append(true).open(folder.join(name));
+            let time = SystemTime::now() - Duration::from_secs(age);
+            file.unwrap().set_modified(time).unwrap();
+        };
+        let root = Root::open(folder.to_str().unwrap(), false).unwrap();
+        let store = Store::default();
+        let kept = || {
+            let kept = store.kept.read().unwrap();
+            (kept.files.len(), kept.total)
+        };
+        write("fresh", 10, 0);
+        write("large", KEPT_FILE as usize + 1, 100);
+        for path in ["/fresh", "/large"] {
+            assert!(matches!(
+                store.find(&root, path.as_bytes()),
+                Ok(Found::File(_))
+            ));
+            assert_eq!(kept().0, 0, "{path}");
+        }
+        for i in 0..300 {
+            let name = format!("{i}");
+            write(&name, KEPT_FILE as usize, 100);
+            store.find(&root, format!("/{name}").as_bytes()).unwrap();
+        }
+        assert!(kept().1 <= KEPT_TOTAL && kept().0 > 200);
+        write("empty", 0, 100);
+        for slashes in 1..2000 {
+            let path = format!("{}empty", "/".repeat(slashes));
+            store.find(&root, path.as_bytes()).unwrap();
+        }
+        assert!(kept().1 <= KEPT_TOTAL && kept().0 < 30_000);
+        std::fs::remove_dir_all(folder).unwrap();
     }
 }

@@ -76,7 +76,8 @@ impl Wire {
     }
 
     /// Takes the next message's head, the empty line included, into `head`.
-    /// `limit` is the time for the whole head, from its first byte on.
+    /// `limit` is the time for the whole head, from its first byte on, unless
+    /// there is a deadline already.
     pub fn read_head(
         &mut self,
         head: &mut Vec<u8>,
@@ -85,6 +86,7 @@ impl Wire {
     ) -> Result<(), NoHead> {
         head.clear();
         self.shrink();
+        let deadline = self.deadline;
         let mut skipped_empty_line = false;
         loop {
             if request && !skipped_empty_line {
@@ -101,7 +103,7 @@ impl Wire {
                 }
                 head.extend_from_slice(&self.buffered()[..length]);
                 self.consume(length);
-                self.set_deadline(None);
+                self.deadline = deadline;
                 return Ok(());
             }
             if request {

@@ -144,7 +144,7 @@ fn ask(
     let server = client_socket.peer_addr()?;
 
     // (1) … is sent to the server
-    let sent = Instant::now();
+    let sent = trace.is_on().then(Instant::now); // the trace's alone
     client_socket.send(message)?;
     trace.text(Party::Client, message, || {
         format!("one datagram to {server}: no connection first. KR 2.7.1")
@@ -154,7 +154,7 @@ fn ask(
     // (4) receive the answer, or nothing
     let mut modified_message = vec![0; MAX_DATAGRAM];
     let received = client_socket.recv(&mut modified_message);
-    let rtt = sent.elapsed();
+    let rtt = sent.map_or(Duration::ZERO, |sent| sent.elapsed());
     let length = received.inspect_err(|error| match error.kind() {
         ErrorKind::ConnectionRefused => {
             trace.message(Party::Server, || "ICMP port unreachable".into());

@@ -163,14 +163,12 @@ fn urls_of_one_host_share_a_connection() {
     let folder = Folder::new();
     folder.file("a", "1");
     folder.file("b", "2");
-    let server = Server::start("web-server", &["-q", "-v", folder.text()]);
+    let server = Server::start("web-server", &["-q", folder.text()]);
     let (a, b) = (server.url("/a"), server.url("/b"));
-    let ran = run(&["web-client", &a, &b, &a], "");
-    assert_eq!(ran.stdout, "121");
-    server.wait_for("ends");
-    drop(server.connect());
-    server.wait_for("a connection socket for");
-    assert_eq!(ran.status, 0);
+    let ran = run(&["web-client", "-v", &a, &b, &a], "");
+    assert_eq!((ran.status, ran.stdout.as_str()), (0, "121"));
+    assert_eq!(ran.stderr.matches("-- connected: ").count(), 1);
+    assert_eq!(ran.stderr.matches("C: GET ").count(), 3);
 }
 
 #[test]
@@ -200,8 +198,17 @@ fn a_file_gets_its_name_when_it_is_whole() {
     assert!(ran.stderr.contains(&format!("what came is in {part}")));
     assert_eq!(fs::read_to_string(&file).unwrap(), "hello");
     assert_eq!(fs::read_to_string(&part).unwrap(), "abc");
-    assert_eq!(one(OK, &["-o", "/dev/null"]).status, 0);
-    assert!(!fs::exists("/dev/null.part").unwrap());
+    // what is no regular file is written to as it is, never replaced
+    let fifo = folder.path("fifo");
+    let made = std::process::Command::new("mkfifo").arg(&fifo).status();
+    assert!(made.unwrap().success());
+    let reader = {
+        let fifo = fifo.clone();
+        std::thread::spawn(move || fs::read_to_string(fifo))
+    };
+    assert_eq!(one(OK, &["-o", &fifo]).status, 0);
+    assert_eq!(reader.join().unwrap().unwrap(), "hello");
+    assert!(!fs::metadata(&fifo).unwrap().is_file());
 }
 
 #[test]
@@ -226,6 +233,22 @@ fn a_broken_download_is_resumed() {
     let ran = one(&other, &["-C", "-o", &file]);
     assert!(ran.status == 2 && ran.stderr.contains("does not continue"));
     assert_eq!(fs::read_to_string(&part).unwrap(), "abc");
+    // not up to the end, or not what was announced: no whole either
+    for (range, content) in
+        [("3-5/100", "def"), ("3-9/10", "def"), ("3-4/6", "def"), ("5-3/6", "")]
+    {
+        folder.file("x.part", "abc");
+        let length = content.len();
+        let answer = format!(
+            "HTTP/1.1 206 x\r\nContent-Range: bytes {range}\r\n\
+             Content-Length: {length}\r\n\r\n{content}"
+        );
+        let ran = one(&answer, &["-C", "-o", &file]);
+        assert_eq!(ran.status, 2, "{range}: {}", ran.stderr);
+        assert!(fs::exists(&part).unwrap());
+        assert_eq!(fs::read_to_string(&file).unwrap(), "hello", "{range}");
+    }
+    folder.file("x.part", "abc");
     // it was whole already
     let all = "HTTP/1.1 416 x\r\nContent-Range: bytes */3\r\n\
                Content-Length: 0\r\n\r\n";
@@ -295,13 +318,23 @@ fn credentials_never_go_to_another_origin() {
         other.url("/")
     );
     let script = Script::new(vec![to]);
-    let secrets =
-        ["-L", "-u", "a:b", "-H", "Cookie: c", "-H", "authorization: d"];
+    let secrets = [
+        "-L",
+        "-u",
+        "a:b",
+        "-H",
+        "Cookie: c",
+        "-H",
+        "authorization: d",
+        "-H",
+        "Host: example.org",
+    ];
     assert_eq!(get(&script, &secrets).stdout, "hello");
     let first = script.request();
     assert!(first.contains("Cookie: c") && first.contains("authorization: d"));
     let second = other.request().to_lowercase();
     assert!(!second.contains("cookie") && !second.contains("authorization"));
+    assert!(second.contains(&format!("host: {}\r\n", other.address)));
 }
 
 #[test]

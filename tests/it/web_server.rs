@@ -69,6 +69,9 @@ fn a_file_and_its_fields() {
     assert_eq!(body(&response), "");
     let response = ask(&server, "GET http://h/a.txt", "");
     assert_eq!(status(&response), 200);
+    // not in clear what was asked for over TLS
+    let response = ask(&server, "GET https://h/a.txt", "");
+    assert_eq!(status(&response), 421);
 }
 
 #[test]
@@ -159,6 +162,7 @@ fn broken_rules_become_statuses_on_the_wire() {
         assert_eq!(status(&response), expected, "{begin:?}");
         assert!(body(&response).starts_with("<!DOCTYPE html>"));
         assert_eq!(field(&response, "Connection"), Some("close"));
+        assert!(field(&response, "Date").is_some(), "on every answer");
     }
     // the client is still sending: it sees the answer, and no reset
     let mut socket = server.connect();
@@ -298,6 +302,15 @@ fn directories() {
     assert!(page.contains("<a href=\"./b%20c.txt\">b c.txt</a>"));
     assert!(page.contains("<a href=\"./%3Ci%3E%26.txt\">&lt;i&gt;&amp;.txt"));
     assert!(page.contains("<a href=\"../\">"));
+    folder.file("plain/z/x", "");
+    let response = ask(&server, "GET /plain/", "");
+    let at = |name: &str| body(&response).find(name).unwrap();
+    assert!(at("z/</a>") < at("&lt;i&gt;") && at("&lt;i&gt;") < at("b c.txt"));
+    if Command::new("id").arg("-u").output().unwrap().stdout != b"0\n" {
+        let locked = std::os::unix::fs::PermissionsExt::from_mode(0o000);
+        fs::set_permissions(folder.path("dir/index.html"), locked).unwrap();
+        assert_eq!(status(&ask(&server, "GET /dir/", "")), 403);
+    }
     let server = serve(&folder, &["--no-listing"]);
     assert_eq!(status(&ask(&server, "GET /plain/", "")), 403);
 }
@@ -417,12 +430,27 @@ fn expect_100_continue() {
     let (head, body) = read_response(&mut reader);
     assert!(head.starts_with("HTTP/1.1 200 "));
     assert!(body.ends_with(b"\r\n\r\nab"));
-    // what is refused anyway is not asked for
+    // what is refused anyway is not asked for; whether it comes all the same
+    // nobody knows, so nothing behind it is taken for a request
     let response = server.dialogue(
         "POST /a.txt HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\
-         Expect: 100-continue\r\n\r\n",
+         Expect: 100-continue\r\n\r\nGET /a.txt HTTP/1.0\r\n\r\n",
     );
     assert_eq!(status(&response), 405);
+    assert_eq!(response.matches("HTTP/1.1 ").count(), 1);
+    // HTTP/1.0 knows no interim answers
+    let response = server.dialogue(
+        "POST /echo HTTP/1.0\r\nContent-Length: 2\r\n\
+         Expect: 100-continue\r\n\r\nab",
+    );
+    assert_eq!(status(&response), 200);
+    // HEAD has no body, whatever the answer
+    let head = "HEAD / HTTP/1.1\r\nHost: h\r\nContent-Length: 9999999\r\n\r\n";
+    let response = server.dialogue(head);
+    assert_eq!(
+        (status(&response), crate::web_server::body(&response)),
+        (413, "")
+    );
 }
 
 #[test]
@@ -508,7 +536,10 @@ fn explain_gives_reasons() {
     server.wait_for("304: the copy is current");
     server.wait_for("KR 2.2.5");
     server.wait_for("the connection ends: 'close' was said");
-    server.wait_for("S: HTTP/1.1 304 Not Modified");
+    ask(&server, "GET /a.txt", "If-Match: *\r\n");
+    server.wait_for("no condition fails");
+    server.dialogue("GET /a.txt HTTP/1.0\r\n\r\n");
+    server.wait_for("the connection ends: that is the rule in HTTP/1.0");
 }
 
 #[test]
@@ -560,6 +591,21 @@ fn fetch_keeps_no_fragment_and_no_giant() {
     assert_eq!(fs::read_dir(directory).unwrap().count(), 0);
     let response = ask(&server, &format!("GET /fetch?url={url}"), "");
     assert_eq!(status(&response), 502);
+}
+
+#[test]
+fn fetch_goes_in_no_circles() {
+    let copy = Folder::new();
+    let server = serve(&copy, &["--fetch"]);
+    let again = b"HTTP/1.1 302 x\r\nLocation: /again\r\n\r\n".to_vec();
+    let script = crate::harness::Script::new(vec![again; 20]);
+    let line = format!("GET /fetch?url={}", script.url("/"));
+    let response = ask(&server, &line, "");
+    assert_eq!(status(&response), 502);
+    assert!(response.contains("there are too many"));
+    assert_eq!(script.requests.try_iter().count(), 6);
+    let response = ask(&server, &line, "Via: 1.1 topdown-fetch\r\n");
+    assert_eq!(status(&response), 508);
 }
 
 #[test]
