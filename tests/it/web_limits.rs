@@ -316,3 +316,19 @@ fn the_log_tells_what_was_sent_and_whom_it_refused() {
     let sent: u64 = sent.split(' ').next().unwrap().parse().unwrap();
     assert!((1000..64 << 20).contains(&sent), "{log}");
 }
+
+#[test]
+fn the_soft_descriptor_limit_is_raised_to_the_hard_one() {
+    let folder = Folder::new();
+    folder.file("a.txt", "0123456789");
+    let mut command = Command::new("sh");
+    let script = "ulimit -Sn 64; exec \"$0\" web-server -q -l 0 \"$1\"";
+    command.args(["-c", script, BINARY, folder.text()]);
+    let server = Server::spawn(command);
+    let mut held: Vec<TcpStream> = (0..200).map(|_| server.connect()).collect();
+    for socket in &mut held {
+        socket.write_all(REQUEST).unwrap();
+        let (head, _) = read_response(&mut BufReader::new(socket));
+        assert!(head.starts_with("HTTP/1.1 200 "));
+    }
+}
