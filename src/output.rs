@@ -28,7 +28,8 @@ pub fn printable(text: impl AsRef<[u8]>) -> String {
     for chunk in text.as_ref().utf8_chunks() {
         for c in chunk.valid().chars() {
             match c {
-                '\u{200e}'..='\u{200f}'
+                '\u{61c}'
+                | '\u{200e}'..='\u{200f}'
                 | '\u{202a}'..='\u{202e}'
                 | '\u{2066}'..='\u{2069}' => safe.extend(c.escape_unicode()),
                 c if c.is_control() => safe.extend(c.escape_default()),

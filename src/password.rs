@@ -1,8 +1,9 @@
 //! A password from the terminal, without echo.
 
-use std::fs::OpenOptions;
-use std::io::{self, BufRead, BufReader, Write};
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Write};
 use std::os::fd::AsRawFd;
+use std::process;
 
 use crate::error::{Doing, Error};
 use crate::net::check;
@@ -19,20 +20,41 @@ pub fn ask(prompt: &str) -> Result<String, Error> {
         check(libc::tcgetattr(fd, &mut before)).doing(doing)?;
         before
     };
+    // no echo; and Ctrl-C comes as a character, so that the echo is back
+    // before we go
     let mut silent = before;
-    silent.c_lflag &= !libc::ECHO;
+    silent.c_lflag &= !(libc::ECHO | libc::ISIG | libc::ICANON);
     let set = |to: &libc::termios| -> io::Result<()> {
         // SAFETY: an open terminal and a termios that it gave us.
         check(unsafe { libc::tcsetattr(fd, libc::TCSAFLUSH, to) })?;
         Ok(())
     };
     set(&silent).doing(doing)?;
-    let mut line = String::new();
     let read = terminal
         .write_all(prompt.as_bytes())
-        .and_then(|()| BufReader::new(&terminal).read_line(&mut line));
+        .and_then(|()| read_line(&mut terminal));
     set(&before).doing(doing)?;
     let _ = terminal.write_all(b"\n");
-    read.doing(doing)?;
-    Ok(line.trim_end_matches(['\n', '\r']).to_string())
+    match read.doing(doing)? {
+        Some(line) => Ok(String::from_utf8_lossy(&line).into_owned()),
+        None => process::exit(128 + libc::SIGINT),
+    }
+}
+
+/// The keys up to the end of the line; `None` at Ctrl-C.
+fn read_line(terminal: &mut File) -> io::Result<Option<Vec<u8>>> {
+    const CTRL_C: u8 = 3;
+    const CTRL_D: u8 = 4;
+    const BACKSPACE: [u8; 2] = [8, 127];
+    let mut line = Vec::new();
+    let mut key = [0];
+    loop {
+        terminal.read_exact(&mut key)?;
+        match key[0] {
+            b'\n' | b'\r' | CTRL_D => return Ok(Some(line)),
+            CTRL_C => return Ok(None),
+            key if BACKSPACE.contains(&key) => _ = line.pop(),
+            key => line.push(key),
+        }
+    }
 }

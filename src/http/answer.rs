@@ -80,7 +80,8 @@ impl Site {
         }
         if let ("/fetch", Some(fetch)) = (target, &self.fetch) {
             let query = query.unwrap_or_default();
-            return fetch.answer(self, query, asked, reply);
+            fetch.answer(self, query, asked, reply);
+            return reply.field("Content-Security-Policy", "sandbox");
         }
         match decode_bytes(target, path) {
             Some(()) if !path.contains(&0) => {
@@ -103,6 +104,10 @@ impl Site {
         match path.ends_with(b"/") {
             true => self.directory(asked, path, reply),
             false => self.file(asked, path, query, reply),
+        }
+        // what came from elsewhere runs no scripts as a page of ours
+        if path.starts_with(b"/fetched/") {
+            reply.field("Content-Security-Policy", "sandbox");
         }
     }
 
@@ -140,7 +145,7 @@ impl Site {
                 });
                 return represent(asked, &file, reply);
             }
-            Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
                 return self.no_file(asked, &error, reply);
             }
             _ => {}
@@ -193,8 +198,8 @@ impl Site {
                     | libc::ENXIO,
                 ),
             ) => self.not_found(asked, reply),
-            (_, Some(libc::EMFILE | libc::ENFILE)) => {
-                reply.page(503, "The server has too many files open.");
+            (_, Some(libc::EMFILE | libc::ENFILE | libc::EAGAIN)) => {
+                reply.page(503, "The server cannot open the file now.");
                 reply.field("Retry-After", 1);
             }
             _ => reply.page(500, "The file could not be read."),

@@ -252,6 +252,9 @@ impl<'a, R: BufRead> Body<'a, R> {
 fn are_extensions(mut text: &[u8]) -> bool {
     let token =
         |text: &[u8]| text.iter().take_while(|b| is_token(&[**b])).count();
+    if !is_field_value(text) {
+        return false; // no CR in it that trimming would overlook
+    }
     while !text.is_empty() {
         let Some(rest) = text.trim_ascii_start().strip_prefix(b";") else {
             return false;
@@ -457,6 +460,7 @@ mod tests {
             ("3\r\nabcd\r\n", Bad::ChunkEnd),
             ("3\r\nabc\n0\r\n\r\n", Bad::BareLineFeed),
             ("3;\r\nabc\r\n", Bad::ChunkSize),
+            ("3 \r;x\r\nabc\r\n", Bad::ChunkSize),
             ("3 \r\nabc\r\n", Bad::ChunkSize),
             ("3;=;\"\r\nabc\r\n", Bad::ChunkSize),
             ("3;a=\r\nabc\r\n", Bad::ChunkSize),

@@ -30,7 +30,7 @@ use super::timing::Timing;
 use super::url::Url;
 use super::wire::Wire;
 use crate::Tool;
-use crate::args::{self, Args, text};
+use crate::args::{self, Args};
 use crate::error::{Error, Outcome};
 use crate::net::{self, Family};
 use crate::output::{Output, say};
@@ -149,7 +149,11 @@ fn run(mut args: Args) -> Result<Outcome, Error> {
 impl Client {
     fn from_args(args: &mut Args) -> Result<Client, Error> {
         let wish = Wish::from_args(args)?;
-        let output = args.value("--output", text)?.filter(|o| o != "-");
+        let output = args.value("--output", |file| match file {
+            "" => Err("a file's name is wanted".into()),
+            file => Ok(file.to_string()),
+        })?;
+        let output = output.filter(|file| file != "-");
         let redirects = args::number("redirects", 0..=1000);
         let redirects = args.value("--max-redirects", redirects)?;
         let follow = args.flag("--location");
@@ -184,16 +188,10 @@ impl Client {
         timing: &mut Timing,
     ) -> Result<Outcome, Error> {
         let mut wish = self.wish.clone();
-        let mut download = match &self.output {
-            Some(file) => Some(Download::open(file, self.resume)?),
-            None => None,
-        };
+        let file = self.output.as_ref();
+        let mut download = file.map(|file| Download::new(file, self.resume));
         wish.resume_from = download.as_ref().map_or(0, |d| d.from);
-        let got = self.follow(first, wish, &mut download, timing);
-        if let Some(unused) = download {
-            unused.abandon();
-        }
-        got
+        self.follow(first, wish, &mut download, timing)
     }
 
     /// One exchange after the other until there is no redirect to follow.
@@ -229,7 +227,8 @@ impl Client {
             if let Some(drawing) = timing.draw(kept.octets) {
                 say(format!("{url}\n{}", drawing.trim_end()));
             }
-            if follows.stays_open && kept.to_the_end {
+            // bytes behind the body are no answer to what is not yet asked
+            if follows.stays_open && kept.to_the_end && !wire.has_unread() {
                 self.kept = Some((url.host.clone(), url.port, wire));
             }
             let Some(next) = next else { return Ok(kept.outcome) };
@@ -256,7 +255,8 @@ impl Client {
         let reach = |kept: &(String, u16, Wire)| {
             (kept.0.as_str(), kept.1) == (url.host.as_str(), url.port)
         };
-        if let Some((_, _, mut wire)) = self.kept.take_if(|k| reach(k)) {
+        let kept = self.kept.take_if(|k| reach(k));
+        if let Some((_, _, mut wire)) = kept.filter(|k| !k.2.has_unread()) {
             self.trace.why(|| "the open connection is used again".into());
             match self.ask(&mut wire, wish, &request, timing) {
                 Ok((follows, head)) => return Ok((wire, follows, head)),
@@ -303,12 +303,12 @@ impl Client {
     ) -> Result<Received, Error> {
         let status = response.status;
         let mut outcome = match status {
-            400..600 => Outcome::No,
+            400.. => Outcome::No,
             _ => Outcome::Yes,
         };
         let resumes = download.as_ref().is_some_and(|d| d.from > 0);
-        let for_file =
-            (200..300).contains(&status) || (status == 416 && resumes);
+        let for_file = (200..400).contains(&status) && status != 304
+            || status == 416 && resumes;
         let last_modified = response.fields.text("last-modified");
         let last_modified =
             last_modified.and_then(|text| date::parse(text, date::now()));
@@ -316,6 +316,7 @@ impl Client {
             None => Sink::Output(Output::new()),
             Some(mut file) => {
                 if !resumes || file.may_continue(response)? {
+                    file.start()?;
                     Sink::File(file)
                 } else {
                     file.finish(0, last_modified)?;
@@ -358,11 +359,13 @@ impl Client {
         wire: &mut Wire,
         follows: Follows,
     ) -> Result<Received, Error> {
+        wire.set_deadline(Some(self.patience));
         let mut body = Body::new(wire, follows.framing);
         let nowhere = &mut Sink::Nowhere;
         let copied = copy(&mut body, nowhere, None, MAX_REDIRECT_BODY);
         let to_the_end = copied.is_ok() && body.is_at_end();
         let octets = copied.unwrap_or(0);
+        wire.set_deadline(None);
         Ok(Received { octets, to_the_end, outcome: Outcome::Yes })
     }
 }

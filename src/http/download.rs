@@ -6,6 +6,8 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, IsTerminal, Read, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
@@ -13,6 +15,7 @@ use super::body::decimal;
 use super::message::Response;
 use super::origin::body_fault;
 use crate::error::{Doing, Error};
+use crate::net::check;
 use crate::output::{Output, say};
 
 /// What is read at a time.
@@ -29,12 +32,12 @@ pub enum Sink {
     Nowhere,
 }
 
-/// A file on its way.
+/// A file on its way. Nothing is touched before there is something to write.
 pub struct Download {
     file: PathBuf,
     /// `FILE.part`; `None` for what is no regular file (`/dev/null`).
     part: Option<PathBuf>,
-    out: File,
+    out: Option<File>,
     /// Octets that were there before, to which more are added.
     pub from: u64,
     /// How many octets the answer to a resumption must bring to the end.
@@ -42,26 +45,40 @@ pub struct Download {
 }
 
 impl Download {
-    /// Opens `FILE.part`; with `resume` what it has is kept.
-    pub fn open(file: &Path, resume: bool) -> Result<Download, Error> {
-        let doing = |path: &Path| format!("write {}", path.display());
+    /// With `resume`, what `FILE.part` has is kept.
+    pub fn new(file: &Path, resume: bool) -> Download {
         let special = fs::metadata(file).is_ok_and(|m| !m.is_file());
-        if special {
-            let out = OpenOptions::new().write(true).open(file);
-            let out = out.doing(|| doing(file))?;
-            let file = file.to_path_buf();
-            return Ok(Download { file, part: None, out, from: 0, rest: None });
-        }
         let mut name = file.as_os_str().to_os_string();
         name.push(".part");
-        let part = PathBuf::from(name);
-        let mut options = OpenOptions::new();
-        options.create(true).append(resume);
-        options.write(true).truncate(!resume);
-        let out = options.open(&part).doing(|| doing(&part))?;
-        let from = out.metadata().doing(|| doing(&part))?.len();
+        let part = (!special).then(|| PathBuf::from(name));
+        let old = part.as_ref().filter(|_| resume);
+        let old = old.and_then(|part| fs::symlink_metadata(part).ok());
+        let from = old.filter(|m| m.is_file()).map_or(0, |m| m.len());
         let file = file.to_path_buf();
-        Ok(Download { file, part: Some(part), out, from, rest: None })
+        Download { file, part, out: None, from, rest: None }
+    }
+
+    /// Opens `FILE.part`, for us alone, and never through a link.
+    pub fn start(&mut self) -> Result<(), Error> {
+        let path = self.part.as_ref().unwrap_or(&self.file);
+        let doing = || format!("write {}", path.display());
+        let mut options = OpenOptions::new();
+        options.write(true);
+        if self.part.is_some() {
+            options.create(true).append(true).custom_flags(libc::O_NOFOLLOW);
+        }
+        let out = options.open(path).doing(doing)?;
+        if self.part.is_some() {
+            // SAFETY: an open descriptor and a number.
+            let locked = unsafe {
+                libc::flock(out.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB)
+            };
+            check(locked)
+                .doing(|| format!("{} (is it downloaded already?)", doing()))?;
+            out.set_len(self.from).doing(doing)?;
+        }
+        self.out = Some(out);
+        Ok(())
     }
 
     /// What the response means for the part that we have. True:
@@ -93,10 +110,7 @@ impl Download {
                 _ => bad("the file on the server is shorter than ours"),
             },
             _ => {
-                say(
-                    "topdown web-client: the server sent the whole file: starting over",
-                );
-                self.out.set_len(0).doing(|| "start over")?;
+                say("topdown web-client: the server sent the whole file");
                 self.from = 0;
                 Ok(true)
             }
@@ -116,25 +130,21 @@ impl Download {
             return Err(Error::protocol("resume the download", what));
         }
         let Some(part) = self.part else { return Ok(()) };
-        if let Some(seconds) = last_modified.and_then(|s| s.try_into().ok()) {
+        let seconds = last_modified.and_then(|s| s.try_into().ok());
+        if let (Some(out), Some(seconds)) = (&self.out, seconds) {
             let time = UNIX_EPOCH + Duration::from_secs(seconds);
-            let _ = self.out.set_modified(time);
+            let _ = out.set_modified(time);
         }
         let doing = || format!("rename {}", part.display());
         fs::rename(&part, &self.file).doing(doing)
     }
 
-    /// An empty part is nothing to resume from.
-    pub fn abandon(self) {
-        let empty = self.out.metadata().is_ok_and(|m| m.len() == 0);
-        if let Some(part) = self.part.filter(|_| empty) {
-            let _ = fs::remove_file(part);
-        }
-    }
-
     /// When the body broke off.
     pub fn say_what_is_kept(&self) {
-        if let Some(part) = &self.part {
+        let empty = |out: &File| out.metadata().is_ok_and(|m| m.len() == 0);
+        if self.out.as_ref().is_some_and(empty) {
+            let _ = self.part.as_ref().map(fs::remove_file);
+        } else if let Some(part) = &self.part {
             let part = part.display();
             say(format!("topdown web-client: what came is in {part}"));
         }
@@ -182,10 +192,12 @@ pub fn copy(
         }
         match sink {
             Sink::Output(output) => output.write(&buffer[..count])?,
-            Sink::File(download) => download
-                .out
-                .write_all(&buffer[..count])
-                .doing(|| format!("write {}", download.file.display()))?,
+            Sink::File(download) => {
+                if let Some(out) = &mut download.out {
+                    let doing = || format!("write {}", download.file.display());
+                    out.write_all(&buffer[..count]).doing(doing)?;
+                }
+            }
             Sink::Nowhere => {}
         }
         progress.show(length);
@@ -229,9 +241,10 @@ impl Progress {
         let have = self.before + length;
         let bar = match self.expected {
             Some(rest) if rest > 0 => {
-                let share = have as f64 / (self.before + rest) as f64;
+                let all = self.before.saturating_add(rest);
+                let share = (have as f64 / all as f64).min(1.0);
                 let full = (share * 30.0) as usize;
-                let (done, left) = ("=".repeat(full), 30 - full.min(30));
+                let (done, left) = ("=".repeat(full), 30 - full);
                 format!("{:3.0} % [{done}{:left$}]", share * 100.0, "")
             }
             _ => String::new(),

@@ -8,6 +8,7 @@
 //! redirect anew, and the connection goes to the very address looked at.
 
 use std::fs::{self, File};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
@@ -57,6 +58,11 @@ impl Fetch {
         asked: &Asked,
         reply: &mut Reply,
     ) {
+        // a page elsewhere must not make its reader's browser ask for this
+        let site_of_page = asked.request.fields.text("sec-fetch-site");
+        if site_of_page == Some("cross-site") {
+            return reply.page(403, "Another site's page asked for this.");
+        }
         let via = asked.request.fields.text("via").unwrap_or_default();
         if via.contains(VIA) {
             return reply.page(508, "This fetch leads back to this server.");
@@ -176,7 +182,7 @@ fn status(error: &Error) -> u16 {
 /// that says so, since the server goes by names.
 fn safe_path(url: &Url, html: bool) -> String {
     let mut path = String::from("fetched/");
-    path.push_str(&safe_name(&url.authority()));
+    path.push_str(&url.authority().replace(['[', ']', ':'], "_"));
     let decoded = decode(&url.path).unwrap_or_else(|_| url.path.clone());
     for name in decoded.split('/').filter(|name| !name.is_empty()) {
         path.push('/');
@@ -192,15 +198,21 @@ fn safe_path(url: &Url, html: bool) -> String {
     path
 }
 
-/// A name that is neither hidden nor a way out, nor too long.
+/// A name that is neither hidden nor a way out, nor too long. One that had
+/// to be changed for that gets a number by which it stays apart from others.
 fn safe_name(name: &str) -> String {
     let safe = |c: char| c.is_alphanumeric() || "-._~=,@+".contains(c);
-    let name: String =
+    let mut harmless: String =
         name.chars().take(60).map(|c| if safe(c) { c } else { '_' }).collect();
-    match name.strip_prefix('.') {
-        Some(rest) => format!("_{rest}"),
-        None => name,
+    if harmless.starts_with('.') {
+        harmless.replace_range(..1, "_");
     }
+    if harmless != name {
+        let mut hasher = DefaultHasher::new();
+        name.hash(&mut hasher);
+        harmless = format!("{:x}-{harmless}", hasher.finish());
+    }
+    harmless
 }
 
 /// Writes the body aside and renames it when it is whole.
@@ -316,13 +328,20 @@ mod tests {
         let path = |url: &str, html| safe_path(&Url::parse(url).unwrap(), html);
         assert_eq!(path("h", true), "fetched/h/index.html");
         assert_eq!(path("h:81/a/b.gif", false), "fetched/h_81/a/b.gif");
-        assert_eq!(path("h/a?b=1/2", true), "fetched/h/a_b=1/2.html");
-        assert_eq!(
-            path("h/%2e%2e/%2e%2e%2fetc/.ssh%00", false),
-            "fetched/h/_./_./etc/_ssh_"
-        );
+        let harmless = |path: &str| {
+            let names: Vec<&str> = path.split('/').collect();
+            names[0] == "fetched"
+                && names.iter().all(|n| !n.is_empty() && !n.starts_with('.'))
+                && !path.contains(['%', '\0', '?'])
+        };
+        for url in ["h/a?b=1/2", "h/%2e%2e/%2e%2e%2fetc/.ssh%00", "[::1]/."] {
+            assert!(harmless(&path(url, true)), "{}", path(url, true));
+        }
+        assert_ne!(path("h/a?b", false), path("h/a_b", false));
+        let tail = |end| path(&format!("h/{}{end}", "a".repeat(99)), false);
+        assert_ne!(tail("1"), tail("2"));
         let long = path(&format!("h/{}", "é".repeat(300)), false);
-        assert!(long.len() <= "fetched/h/".len() + 120);
+        assert!(long.len() <= "fetched/h/".len() + 120 + 17);
     }
 
     #[test]

@@ -20,6 +20,10 @@ use crate::net::check;
 const FLAGS: i32 =
     libc::O_RDONLY | libc::O_NONBLOCK | libc::O_NOCTTY | libc::O_CLOEXEC;
 
+/// While something is renamed, openat2 may be unable to say whether `..` in
+/// a link stays beneath the root, and fails with EAGAIN.
+const RETRIES: usize = 32;
+
 /// A directory, and the way to everything in it.
 pub struct Root {
     directory: OwnedFd,
@@ -53,7 +57,16 @@ impl Root {
     pub fn open_file(&self, path: &[u8]) -> io::Result<File> {
         let path = self.relative(path)?;
         let root = self.directory.as_raw_fd();
-        match open_beneath(root, &path) {
+        let mut opened = open_beneath(root, &path);
+        for _ in 0..RETRIES {
+            match &opened {
+                Err(e) if e.raw_os_error() == Some(libc::EAGAIN) => {
+                    opened = open_beneath(root, &path);
+                }
+                _ => break,
+            }
+        }
+        match opened {
             Err(e) if matches!(e.raw_os_error(), Some(libc::ENOSYS)) => {
                 open_step_by_step(root, path.as_bytes())
             }

@@ -168,6 +168,7 @@ impl Reply {
                 Source::Memory(bytes) => {
                     send_bytes(wire, &mut self.head, bytes)?;
                 }
+                Source::Disk(_) if length == 0 => wire.send(&self.head, b"")?,
                 Source::Disk(file) => {
                     wire.send_more(&self.head)?;
                     let size = of.stamp.size;

@@ -83,6 +83,9 @@ const PORT: u16 = 6789;
 /// A request's body, where one is taken at all.
 const MAX_BODY: u64 = 1 << 20;
 
+/// A response up to here fits the socket's buffers.
+const AT_ONCE: u64 = 16 * 1024;
+
 /// How long a client may take.
 struct Limits {
     idle: Duration,
@@ -196,6 +199,11 @@ impl Limits {
             let defer = libc::TCP_DEFER_ACCEPT;
             net::set_option(server_socket, tcp, defer, 1)?;
         }
+        // Between two writes the kernel itself keeps the time: data that
+        // nobody acknowledges, or takes, for so long end the connection.
+        let user_timeout = self.send.as_millis() as i32;
+        let name = libc::TCP_USER_TIMEOUT;
+        net::set_option(server_socket, tcp, name, user_timeout)?;
         net::set_time_limits(server_socket, self.idle, self.send)
     }
 }
@@ -339,11 +347,14 @@ impl Session<'_> {
             _ => {}
         }
         self.wire.set_deadline(Some(self.server.limits.body));
-        let body = Body::new(&mut self.wire, framing);
-        let read = body.take(MAX_BODY + 1).read_to_end(&mut self.body);
+        let mut body = Body::new(&mut self.wire, framing).take(MAX_BODY + 1);
+        let read = match wanted {
+            true => io::copy(&mut body, &mut self.body),
+            false => io::copy(&mut body, &mut io::sink()),
+        };
         self.wire.set_deadline(None);
         match read {
-            Ok(length) if length as u64 > MAX_BODY => Err(Some(Bad::TooLarge)),
+            Ok(length) if length > MAX_BODY => Err(Some(Bad::TooLarge)),
             Ok(_) => Ok(false),
             Err(e) if is_timeout(&e) => Err(Some(Bad::TooSlow)),
             Err(e) => Err(Bad::from_io(&e)),
@@ -400,16 +411,23 @@ impl Session<'_> {
             let client = self.connection.client.ip();
             log::access(client, line, fields, reply.status, reply.sent);
         }
-        let close = reply.close;
+        let (close, octets) = (reply.close, reply.sent);
         // what the reply holds, such as an open file, is not kept waiting
         reply.content = Content::Empty;
+        if self.body.capacity() > 0 {
+            self.body = Vec::new();
+        }
         match sent {
             Err(_) => Next::Close,
-            Ok(_) if !close => Next::Request,
-            Ok(_) if request.is_some() && self.wire.buffered().is_empty() => {
-                Next::Close
+            Ok(()) if !close => Next::Request,
+            // a small answer is with the client before it could say more
+            Ok(()) if request.is_some() && octets < AT_ONCE => {
+                match self.wire.has_unread() {
+                    true => Next::CloseGently,
+                    false => Next::Close,
+                }
             }
-            Ok(_) => Next::CloseGently,
+            Ok(()) => Next::CloseGently,
         }
     }
 }

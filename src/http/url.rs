@@ -100,7 +100,10 @@ impl Url {
             Some(query) => format!("{path}?{query}"),
             None => path,
         };
-        Url::parse(&format!("http://{}{path}", self.authority()))
+        let mut url =
+            Url::parse(&format!("http://{}{path}", self.authority()))?;
+        url.userinfo = self.userinfo.clone();
+        Ok(url)
     }
 }
 

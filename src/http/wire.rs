@@ -75,6 +75,17 @@ impl Wire {
         &self.buffer[self.start..self.end]
     }
 
+    /// Has the peer said more than was read, here or in the kernel?
+    pub fn has_unread(&self) -> bool {
+        let mut count: libc::c_int = 0;
+        // SAFETY: the call writes an int to the pointer, which is alive.
+        let asked = unsafe {
+            let fd = self.socket.as_raw_fd();
+            libc::ioctl(fd, libc::FIONREAD, &raw mut count)
+        };
+        !self.buffered().is_empty() || (asked == 0 && count > 0)
+    }
+
     /// Takes the next message's head, the empty line included, into `head`.
     /// `limit` is the time for the whole head, from its first byte on, unless
     /// there is a deadline already.
@@ -112,7 +123,7 @@ impl Wire {
             if self.buffered().len() > MAX_HEAD {
                 return Err(NoHead::Bad(too_long(self.buffered())));
             }
-            let began = !self.buffered().is_empty() || skipped_empty_line;
+            let began = !self.buffered().is_empty();
             if began && self.deadline.is_none() {
                 self.set_deadline(Some(limit));
             }

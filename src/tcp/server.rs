@@ -20,7 +20,7 @@
 //! as one read; this server answers what it has at once.
 
 use std::io::{Read, Write};
-use std::net::TcpListener;
+use std::net::{Shutdown, TcpListener};
 use std::thread;
 use std::time::Duration;
 
@@ -130,9 +130,10 @@ fn serve(connection: Connection, trace: &Trace) {
     let mut modified_sentence = Vec::with_capacity(PIECE);
     let mut converter = UpperCase::default();
     let why = loop {
-        // (2) receive, and convert to upper case; a stop may end the wait
+        // (2) receive, and convert to upper case; a stop ends the wait, but
+        // not before what has arrived is answered
         if !connection.set_idle(true) {
-            break "the server stops".into();
+            let _ = connection_socket.shutdown(Shutdown::Read);
         }
         let received = connection_socket.read(&mut sentence);
         connection.set_idle(false);

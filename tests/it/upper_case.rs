@@ -131,6 +131,20 @@ fn a_stop_ends_idle_connections_at_once() {
 }
 
 #[test]
+fn a_stop_in_mid_stream_is_an_end_in_time() {
+    let mut server = Server::start("tcp-server", &["-v"]);
+    let mut socket = server.connect();
+    let mut reader = socket.try_clone().unwrap();
+    let sender =
+        thread::spawn(move || while socket.write_all(&[b'a'; 1000]).is_ok() {});
+    server.wait_for("S: AAA"); // it is in the midst of it
+    server.signal(libc::SIGTERM);
+    assert!(read_all(&mut reader).bytes().all(|b| b == b'A'));
+    assert_eq!(server.wait(), 0);
+    sender.join().unwrap();
+}
+
+#[test]
 fn once_is_once() {
     let mut server = Server::start("tcp-server", &["--once"]);
     assert_eq!(server.dialogue("a"), "A");

@@ -225,7 +225,7 @@ fn a_broken_download_is_resumed() {
     // the server sends the whole: it starts over
     folder.file("x.part", "old");
     let ran = one(OK, &["-C", "-o", &file]);
-    assert!(ran.stderr.contains("starting over"));
+    assert!(ran.stderr.contains("the server sent the whole file"));
     assert_eq!(fs::read_to_string(&file).unwrap(), "hello");
     // another part: an error, and nothing is lost
     folder.file("x.part", "abc");
@@ -429,4 +429,56 @@ fn a_server_that_answers_before_it_has_read_is_heard() {
     });
     let ran = get(&script, &["-d", &"x".repeat(100_000)]);
     assert_eq!((ran.status, ran.stdout.as_str()), (1, "no"));
+}
+
+#[test]
+fn an_old_part_is_safe_until_there_is_something_to_write() {
+    let folder = Folder::new();
+    let (file, part) = (folder.path("x"), folder.file("x.part", "old"));
+    let none = ["web-client", "-o", &file, "http://127.0.0.1:1/"];
+    assert_eq!(run(&none, "").status, 2);
+    let gone = "HTTP/1.1 404 x\r\nContent-Length: 0\r\n\r\n";
+    assert_eq!(one(gone, &["-o", &file]).status, 1);
+    assert_eq!(fs::read_to_string(&part).unwrap(), "old");
+    // a link is not written through
+    fs::remove_file(&part).unwrap();
+    let victim = folder.file("victim", "victim");
+    std::os::unix::fs::symlink(&victim, &part).unwrap();
+    let ran = one(OK, &["-o", &file]);
+    assert_eq!(ran.status, 2, "{}", ran.stderr);
+    assert_eq!(fs::read_to_string(&victim).unwrap(), "victim");
+    // nor the part of another download that is still at it
+    fs::remove_file(&part).unwrap();
+    let (began, begun) = std::sync::mpsc::channel();
+    let (more, wanted) = std::sync::mpsc::channel::<()>();
+    let slow = Script::with(1, move |_, socket| {
+        let head = b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nsl";
+        socket.write_all(head).unwrap();
+        began.send(()).unwrap();
+        let _ = wanted.recv();
+        socket.write_all(b"ow!!").unwrap();
+    });
+    let url = slow.url("/");
+    let first = {
+        let file = file.clone();
+        std::thread::spawn(move || run(&["web-client", "-o", &file, &url], ""))
+    };
+    begun.recv().unwrap();
+    while fs::metadata(&part).map_or(0, |m| m.len()) < 2 {}
+    let ran = one(OK, &["-o", &file]);
+    assert_eq!(ran.status, 2);
+    assert!(ran.stderr.contains("is it downloaded already?"));
+    more.send(()).unwrap();
+    assert_eq!(first.join().unwrap().status, 0);
+    assert_eq!(fs::read_to_string(&file).unwrap(), "slow!!");
+}
+
+#[test]
+fn bytes_behind_a_body_are_no_answer_to_the_next_request() {
+    let poison =
+        format!("HTTP/1.1 204 x\r\n\r\n{}", OK.replace("hello", "POISN"));
+    let script = Script::new(vec![poison, OK.to_string()]);
+    let url = script.url("/x");
+    let ran = run(&["web-client", &url, &url], "");
+    assert_eq!((ran.status, ran.stdout.as_str()), (0, "hello"));
 }

@@ -332,3 +332,48 @@ fn the_soft_descriptor_limit_is_raised_to_the_hard_one() {
         assert!(head.starts_with("HTTP/1.1 200 "));
     }
 }
+
+#[test]
+fn an_idle_connection_keeps_no_body() {
+    let (_folder, server) = serve(&[]);
+    let body = vec![b'x'; 1 << 20];
+    let held: Vec<TcpStream> = (0..50)
+        .map(|_| {
+            let mut socket = server.connect();
+            let head = format!(
+                "POST /a.txt HTTP/1.1\r\nHost: h\r\nContent-Length: {}\r\n\r\n",
+                body.len()
+            );
+            socket.write_all(head.as_bytes()).unwrap();
+            socket.write_all(&body).unwrap();
+            read_response(&mut BufReader::new(&socket));
+            socket
+        })
+        .collect();
+    let status = format!("/proc/{}/status", server.child.id());
+    let status = std::fs::read_to_string(status).unwrap();
+    let resident = status.lines().find(|l| l.starts_with("VmRSS")).unwrap();
+    let kib: u64 = resident.split_whitespace().nth(1).unwrap().parse().unwrap();
+    assert!(kib < 20 * 1024, "{} connections: {kib} KiB", held.len());
+}
+
+#[test]
+fn an_answer_is_not_lost_to_what_the_client_says_too_much() {
+    let (_folder, server) = serve(&[]);
+    // more than was asked is already there when the server closes
+    for _ in 0..200 {
+        let mut socket = server.connect();
+        let mut request = b"GET /a.txt HTTP/1.0\r\n\r\n".to_vec();
+        request.resize(5000, b'x');
+        socket.write_all(&request).unwrap();
+        assert!(read_all(&mut socket).ends_with("\r\n\r\n0123456789"));
+    }
+    // a large one, and a late word while it is under way
+    let mut socket = server.connect();
+    socket.write_all(b"GET /big.bin HTTP/1.0\r\n\r\n").unwrap();
+    socket.read_exact(&mut [0; 1000]).unwrap();
+    socket.write_all(b"\r\n").unwrap();
+    let mut rest = Vec::new();
+    socket.read_to_end(&mut rest).unwrap();
+    assert!(rest.len() + 1000 > 64 << 20, "cut at {}", rest.len());
+}

@@ -285,6 +285,8 @@ fn special_files_are_refused_without_blocking() {
     fs::create_dir(folder.path("locked")).unwrap();
     let server = serve(&folder, &[]);
     assert_eq!(status(&ask(&server, "GET /fifo", "")), 403);
+    symlink("/etc/passwd", folder.path("locked/index.html")).unwrap();
+    assert_eq!(status(&ask(&server, "GET /locked/", "")), 404);
     assert_eq!(status(&ask(&server, "GET /socket", "")), 404);
 }
 
@@ -410,6 +412,21 @@ fn ranges_end_to_end() {
     // of a file that goes by sendfile
     let response = ask(&server, "GET /big.bin", "Range: bytes=0-0,299999-\r\n");
     assert_eq!(response.matches("\r\n\r\nx\r\n").count(), 2);
+}
+
+#[test]
+fn an_empty_file_is_sent_at_once_and_whole() {
+    let folder = site();
+    fs::write(folder.path("empty"), "").unwrap(); // fresh: not in memory
+    let server = serve(&folder, &[]);
+    let mut socket = server.connect();
+    let mut reader = BufReader::new(socket.try_clone().unwrap());
+    for _ in 0..50 {
+        let request = b"GET /empty HTTP/1.1\r\nHost: h\r\n\r\n";
+        socket.write_all(request).unwrap();
+        let (head, body) = read_response(&mut reader);
+        assert!(head.contains("Content-Length: 0\r\n") && body.is_empty());
+    }
 }
 
 #[test]
@@ -555,6 +572,14 @@ fn fetch_gets_saves_and_sends() {
     assert_eq!((status(&response), body(&response)), (200, "<p>dir"));
     let saved = copy.path(&format!("fetched/{host}/dir/index.html"));
     assert_eq!(fs::read_to_string(saved).unwrap(), "<p>dir");
+    let sandbox =
+        |r: &str| field(r, "Content-Security-Policy") == Some("sandbox");
+    assert!(sandbox(&response));
+    let path = format!("GET /fetched/{host}/dir/index.html");
+    assert!(sandbox(&ask(&server, &path, "")));
+    let line = format!("GET /fetch?url={url}");
+    let response = ask(&server, &line, "Sec-Fetch-Site: cross-site\r\n");
+    assert_eq!(status(&response), 403);
     for (url, expected) in [
         ("", 400),
         ("ftp://h/", 400),
