@@ -17,6 +17,7 @@ mod explain;
 mod fetch;
 mod fields;
 mod files;
+mod limits;
 mod listing;
 mod log;
 mod media_type;

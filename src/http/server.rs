@@ -19,9 +19,8 @@
 //! HTTP/2. Each is a subject of its own and none is the book's.
 
 use std::io::{self, Read};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::answer::{Asked, Site};
 use super::bad::Bad;
@@ -30,6 +29,7 @@ use super::explain;
 use super::fetch::Fetch;
 use super::fields::Span;
 use super::files::Root;
+use super::limits::Limits;
 use super::log;
 use super::message::{Request, Version};
 use super::reply::{Content, Reply};
@@ -85,14 +85,6 @@ const MAX_BODY: u64 = 1 << 20;
 
 /// A response up to here fits the socket's buffers.
 const AT_ONCE: u64 = 16 * 1024;
-
-/// How long a client may take.
-struct Limits {
-    idle: Duration,
-    header: Duration,
-    body: Duration,
-    send: Duration,
-}
 
 /// All that the threads share.
 struct Server {
@@ -166,45 +158,6 @@ impl Server {
             fetch: fetch.then(|| Fetch::new(&path, public_only)),
         };
         Ok(Server { site, limits, once, sequential, quiet, trace })
-    }
-}
-
-impl Limits {
-    fn from_args(args: &mut Args) -> Result<Limits, Error> {
-        let mut limit = |name, default| -> Result<Duration, Error> {
-            let given = args.value(name, args::seconds)?;
-            Ok(given.unwrap_or(Duration::from_secs(default)))
-        };
-        Ok(Limits {
-            idle: limit("--idle", 60)?,
-            header: limit("--header-timeout", 10)?,
-            body: limit("--body-timeout", 60)?,
-            send: limit("--send-timeout", 30)?,
-        })
-    }
-
-    /// On Linux a connection socket inherits the welcoming socket's options:
-    /// set once here, they cost no call per connection.
-    fn apply(
-        &self,
-        server_socket: &TcpListener,
-        sequential: bool,
-    ) -> io::Result<()> {
-        let (tcp, nodelay) = (libc::IPPROTO_TCP, libc::TCP_NODELAY);
-        net::set_option(server_socket, tcp, nodelay, 1)?;
-        if !sequential {
-            // A connection is accepted with its first bytes, or a second
-            // later: its thread need not sleep a second time. Not where the
-            // reader is to see that a silent client holds up the others.
-            let defer = libc::TCP_DEFER_ACCEPT;
-            net::set_option(server_socket, tcp, defer, 1)?;
-        }
-        // Between two writes the kernel itself keeps the time: data that
-        // nobody acknowledges, or takes, for so long end the connection.
-        let user_timeout = self.send.as_millis() as i32;
-        let name = libc::TCP_USER_TIMEOUT;
-        net::set_option(server_socket, tcp, name, user_timeout)?;
-        net::set_time_limits(server_socket, self.idle, self.send)
     }
 }
 
