@@ -18,7 +18,7 @@
 //! Not here: content that programs make (CGI), compression, virtual hosts,
 //! HTTP/2. Each is a subject of its own and none is the book's.
 
-use std::io::{self, Read};
+use std::io::Read;
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 
@@ -300,14 +300,12 @@ impl Session<'_> {
             _ => {}
         }
         self.wire.set_deadline(Some(self.server.limits.body));
-        let mut body = Body::new(&mut self.wire, framing).take(MAX_BODY + 1);
-        let read = match wanted {
-            true => io::copy(&mut body, &mut self.body),
-            false => io::copy(&mut body, &mut io::sink()),
-        };
+        // not io::copy, whose buffer would be in every idle thread's stack
+        let body = Body::new(&mut self.wire, framing);
+        let read = body.take(MAX_BODY + 1).read_to_end(&mut self.body);
         self.wire.set_deadline(None);
         match read {
-            Ok(length) if length > MAX_BODY => Err(Some(Bad::TooLarge)),
+            Ok(length) if length as u64 > MAX_BODY => Err(Some(Bad::TooLarge)),
             Ok(_) => Ok(false),
             Err(e) if is_timeout(&e) => Err(Some(Bad::TooSlow)),
             Err(e) => Err(Bad::from_io(&e)),
