@@ -18,7 +18,7 @@
 //! Not here: content that programs make (CGI), compression, virtual hosts,
 //! HTTP/2. Each is a subject of its own and none is the book's.
 
-use std::io::Read;
+use std::io::{self, Read};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 
@@ -300,12 +300,14 @@ impl Session<'_> {
             _ => {}
         }
         self.wire.set_deadline(Some(self.server.limits.body));
-        // not io::copy, whose buffer would be in every idle thread's stack
-        let body = Body::new(&mut self.wire, framing);
-        let read = body.take(MAX_BODY + 1).read_to_end(&mut self.body);
+        let mut body = Body::new(&mut self.wire, framing).take(MAX_BODY + 1);
+        let read = match wanted {
+            true => body.read_to_end(&mut self.body).map(|n| n as u64),
+            false => discard(&mut body),
+        };
         self.wire.set_deadline(None);
         match read {
-            Ok(length) if length as u64 > MAX_BODY => Err(Some(Bad::TooLarge)),
+            Ok(length) if length > MAX_BODY => Err(Some(Bad::TooLarge)),
             Ok(_) => Ok(false),
             Err(e) if is_timeout(&e) => Err(Some(Bad::TooSlow)),
             Err(e) => Err(Bad::from_io(&e)),
@@ -379,6 +381,20 @@ impl Session<'_> {
                 }
             }
             Ok(()) => Next::CloseGently,
+        }
+    }
+}
+
+/// Reads to the end for nothing; answers how much that was. In a frame of its
+/// own, whose buffer an idle connection's stack does without.
+#[inline(never)]
+fn discard(body: &mut impl Read) -> io::Result<u64> {
+    let mut buffer = [0; 4096];
+    let mut length = 0;
+    loop {
+        match body.read(&mut buffer)? {
+            0 => return Ok(length),
+            count => length += count as u64,
         }
     }
 }
