@@ -109,11 +109,13 @@ impl Download {
                 }
                 _ => bad("the file on the server is shorter than ours"),
             },
-            _ => {
+            200 => {
                 say("topdown web-client: the server sent the whole file");
                 self.from = 0;
                 Ok(true)
             }
+            // a redirect's page, say, must not take the part's place
+            status => bad(&format!("the answer is no part: {status}")),
         }
     }
 

@@ -233,6 +233,11 @@ fn a_broken_download_is_resumed() {
     let ran = one(&other, &["-C", "-o", &file]);
     assert!(ran.status == 2 && ran.stderr.contains("does not continue"));
     assert_eq!(fs::read_to_string(&part).unwrap(), "abc");
+    // a redirect that is not followed is no part of it
+    let moved = "HTTP/1.1 301 x\r\nLocation: /y\r\nContent-Length: 2\r\n\r\nno";
+    let ran = one(moved, &["-C", "-o", &file]);
+    assert!(ran.status == 2 && ran.stderr.contains("the answer is no part"));
+    assert_eq!(fs::read_to_string(&part).unwrap(), "abc");
     // not up to the end, or not what was announced: no whole either
     for (range, content) in
         [("3-5/100", "def"), ("3-9/10", "def"), ("3-4/6", "def"), ("5-3/6", "")]
