@@ -2,6 +2,8 @@
 //! party, a sloping arrow for each message, an X where one was lost, a
 //! bracket for each time-out.
 //!
+//! A proxy has a third line in the middle, its own.
+//!
 //! One tool has one clock. The ends of arrows on its own time line are true:
 //! the time stands beside them. The other ends are drawn a fixed drop away,
 //! since nobody here knows when the peer saw the message. Gaps are to scale
@@ -13,9 +15,9 @@ use std::time::Duration;
 use crate::trace::{Event, MAX_EVENTS, Party, What};
 
 // Lengths in the drawing's own unit, which is a pixel at full size.
-const WIDTH: i32 = 480;
-const LEFT: i32 = 110;
-const RIGHT: i32 = 370;
+const MARGIN: i32 = 110;
+/// From one time line to the next.
+const APART: i32 = 260;
 const TOP: i32 = 86;
 /// How far an arrow drops on its way.
 const DROP: i32 = 18;
@@ -88,9 +90,11 @@ fn heights(events: &[Event]) -> Vec<(i32, bool)> {
 
 fn start(title: &str, here: Party, bottom: i32, cut: bool) -> String {
     let height = bottom + 30;
+    let width = axis(Party::Server, here) + MARGIN;
+    let middle = width / 2;
     let mut svg = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" \
-         viewBox=\"0 0 {WIDTH} {height}\" width=\"{WIDTH}\" \
+         viewBox=\"0 0 {width} {height}\" width=\"{width}\" \
          height=\"{height}\" style=\"max-width:100%;height:auto\" \
          role=\"img\">\n\
          <title>{0}</title>\n<style>{STYLE}</style>\n\
@@ -98,17 +102,18 @@ fn start(title: &str, here: Party, bottom: i32, cut: bool) -> String {
          markerWidth=\"7\" markerHeight=\"7\" orient=\"auto\">\
          <path d=\"M0 0L8 4L0 8z\"/></marker></defs>\n\
          <rect class=\"bg\" width=\"100%\" height=\"100%\"/>\n\
-         <text class=\"t\" x=\"240\" y=\"26\" text-anchor=\"middle\">{1}\
+         <text class=\"t\" x=\"{middle}\" y=\"26\" text-anchor=\"middle\">{1}\
          </text>\n\
-         <text class=\"n\" x=\"240\" y=\"44\" text-anchor=\"middle\">\
+         <text class=\"n\" x=\"{middle}\" y=\"44\" text-anchor=\"middle\">\
          times in ms, by the {2}'s clock{3}</text>\n",
         escape(title),
         escape(&shorten(title, 52)),
         here.name(),
         if cut { "; only the first messages are drawn" } else { "" },
     );
-    for party in [Party::Client, Party::Server] {
-        let x = axis(party);
+    let proxy = here.is_proxy().then_some(here);
+    for party in [Party::Client, Party::Server].into_iter().chain(proxy) {
+        let x = axis(party, here);
         let y = TOP - 14;
         svg.push_str(&format!(
             "<text x=\"{x}\" y=\"{y}\" text-anchor=\"middle\">{0}</text>\n\
@@ -123,10 +128,33 @@ fn start(title: &str, here: Party, bottom: i32, cut: bool) -> String {
     svg
 }
 
-fn axis(party: Party) -> i32 {
+/// Where a party's time line stands: a proxy's in the middle.
+fn axis(party: Party, here: Party) -> i32 {
     match party {
-        Party::Client => LEFT,
-        Party::Server => RIGHT,
+        Party::Client => MARGIN,
+        Party::Server if here.is_proxy() => MARGIN + 2 * APART,
+        _ => MARGIN + APART,
+    }
+}
+
+/// On which side of our time line is nothing drawn: -1 is the left.
+fn outer_side(from: Party, here: Party) -> i32 {
+    match (here, from) {
+        (Party::Client, _) => -1,
+        (Party::Server, _) => 1,
+        (_, Party::Client | Party::AsServer) => 1,
+        (_, Party::Server | Party::AsClient) => -1,
+    }
+}
+
+/// Where a message goes to.
+fn receiver(from: Party, here: Party) -> Party {
+    match from {
+        Party::AsServer => Party::Client,
+        Party::AsClient => Party::Server,
+        _ if here.is_proxy() => here,
+        Party::Client => Party::Server,
+        Party::Server => Party::Client,
     }
 }
 
@@ -138,12 +166,16 @@ fn arrow(
     y: i32,
     lost: bool,
 ) -> String {
-    let (y1, y2) = if from == here { (y, y + DROP) } else { (y - DROP, y) };
-    let (x1, mut x2) = (axis(from), axis(from.other()));
+    let ours = from == here || from.is_proxy();
+    let (y1, y2) = if ours { (y, y + DROP) } else { (y - DROP, y) };
+    let (x1, mut x2) = (axis(from, here), axis(receiver(from, here), here));
     let middle = ((x1 + x2) / 2, (y1 + y2) / 2);
     let slope = f64::from(y2 - y1) / f64::from(x2 - x1);
     let angle = slope.atan().to_degrees();
-    let class = if from == Party::Client { "c" } else { "s" };
+    let class = match from {
+        Party::Client | Party::AsClient => "c",
+        Party::Server | Party::AsServer => "s",
+    };
     let mut end = y2;
     if lost {
         x2 = x1 + (x2 - x1) * 3 / 4;
@@ -169,24 +201,25 @@ fn arrow(
             end - 6,
         ));
     }
-    out.push_str(&beside(here, y + 4, &time(event.at)));
+    let side = outer_side(from, here);
+    out.push_str(&beside(axis(here, here), side, y + 4, &time(event.at)));
     out
 }
 
 /// A wait in vain, from one height to another, along our time line.
 fn bracket(event: &Event, here: Party, top: i32, y: i32) -> String {
-    let side = if here == Party::Client { -1 } else { 1 };
-    let x = axis(here) + 3 * side;
+    let side = outer_side(here, here);
+    let x = axis(here, here) + 3 * side;
     let mut out = format!(
         "<path class=\"b\" d=\"M{x} {top}h{0}V{y}h{1}\"/>\n",
         5 * side,
         -5 * side,
     );
-    out.push_str(&beside(here, y + 4, &time(event.at)));
+    out.push_str(&beside(axis(here, here), side, y + 4, &time(event.at)));
     let label = shorten(&event.label, LABEL);
     out.push_str(&format!(
         "<text x=\"{0}\" y=\"{1}\" text-anchor=\"{2}\">{3}</text>\n",
-        axis(here) - 10 * side,
+        axis(here, here) - 10 * side,
         y + 4,
         if side < 0 { "start" } else { "end" },
         escape(&label),
@@ -196,16 +229,14 @@ fn bracket(event: &Event, here: Party, top: i32, y: i32) -> String {
 
 /// Two short strokes across our time line: here it is not to scale.
 fn break_mark(here: Party, y: i32) -> String {
-    let x = axis(here) - 6;
+    let x = axis(here, here) - 6;
     format!("<path d=\"M{x} {y}l12 -5M{x} {0}l12 -5\"/>\n", y + 5)
 }
 
-/// A small text on the outer side of our time line.
-fn beside(here: Party, y: i32, text: &str) -> String {
-    let (x, anchor) = match here {
-        Party::Client => (LEFT - 12, "end"),
-        Party::Server => (RIGHT + 12, "start"),
-    };
+/// A small text on one side of a time line.
+fn beside(axis: i32, side: i32, y: i32, text: &str) -> String {
+    let x = axis + 12 * side;
+    let anchor = if side < 0 { "end" } else { "start" };
     format!(
         "<text class=\"n\" x=\"{x}\" y=\"{y}\" text-anchor=\"{anchor}\">\
          {text}</text>\n"

@@ -33,11 +33,16 @@ const MAX_SHOWN: usize = 200;
 /// Columns when standard error is not a terminal.
 const DEFAULT_WIDTH: usize = 100;
 
-/// Who speaks: a letter in the dialogue, a time line in the diagram.
+/// Who speaks: a letter in the dialogue, a time line in the diagram. "Note
+/// that a cache is both a server and a client at the same time." KR 2.2.5
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Party {
     Client,
     Server,
+    /// A proxy that answers its client.
+    AsServer,
+    /// A proxy that asks a server.
+    AsClient,
 }
 
 impl Party {
@@ -45,20 +50,23 @@ impl Party {
         match self {
             Party::Client => "client",
             Party::Server => "server",
+            Party::AsServer | Party::AsClient => "proxy",
         }
     }
 
-    fn letter(self) -> char {
-        match self {
-            Party::Client => 'C',
-            Party::Server => 'S',
-        }
+    pub fn is_proxy(self) -> bool {
+        matches!(self, Party::AsServer | Party::AsClient)
     }
 
-    pub fn other(self) -> Party {
-        match self {
-            Party::Client => Party::Server,
-            Party::Server => Party::Client,
+    /// Who speaks, in the dialogue; beside a proxy to whom, too.
+    fn prefix(self, here: Party) -> &'static str {
+        match (self, here.is_proxy()) {
+            (Party::Client, false) => "C:",
+            (Party::Server, false) => "S:",
+            (Party::Client, true) => "C>P:",
+            (Party::Server, true) => "S>P:",
+            (Party::AsServer, _) => "P>C:",
+            (Party::AsClient, _) => "P>S:",
         }
     }
 }
@@ -145,11 +153,11 @@ impl Trace {
         let Some(recorder) = self.0.as_ref().filter(|r| r.verbose) else {
             return;
         };
-        let letter = party.letter();
+        let prefix = party.prefix(recorder.here);
         let line = printable(line);
         let line = match number {
-            0 | 1 => format!("{letter}: {line}"),
-            _ => format!("#{number} {letter}: {line}"),
+            0 | 1 => format!("{prefix} {line}"),
+            _ => format!("#{number} {prefix} {line}"),
         };
         let note = if recorder.explain { note() } else { String::new() };
         recorder.print(&line, &note);

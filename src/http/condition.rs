@@ -13,7 +13,7 @@ const MAX_RANGES: usize = 16;
 /// What can be compared with a client's copy.
 #[derive(Clone, Copy, Debug)]
 pub struct Validators<'a> {
-    /// With its quotes; strong.
+    /// With its quotes, and `W/` before them if it is weak; empty: none.
     pub etag: &'a str,
     /// Seconds since 1970.
     pub last_modified: i64,
@@ -91,6 +91,8 @@ fn any_tag(
     etag: &str,
     weak: bool,
 ) -> bool {
+    let strong = etag.strip_prefix("W/").unwrap_or(etag);
+    let comparable = weak || strong == etag;
     fields.all(name).any(|value| {
         if value == b"*" {
             return true;
@@ -103,8 +105,8 @@ fn any_tag(
                 _ => match entity_tag(rest) {
                     None => return false,
                     Some((is_weak, opaque, more)) => {
-                        let same = opaque == etag.as_bytes();
-                        if same && (weak || !is_weak) {
+                        let same = opaque == strong.as_bytes();
+                        if same && comparable && (weak || !is_weak) {
                             return true;
                         }
                         more
@@ -180,7 +182,7 @@ pub fn ranges(
 /// was sent would have the same date. RFC 9110 §13.1.5
 fn still_the_same(if_range: &str, validators: &Validators, now: i64) -> bool {
     if if_range.starts_with(['"', 'W']) && if_range.ends_with('"') {
-        return if_range == validators.etag;
+        return if_range == validators.etag && !if_range.starts_with('W');
     }
     date::parse(if_range, now) == Some(validators.last_modified)
         && validators.last_modified < now

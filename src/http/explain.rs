@@ -26,8 +26,8 @@ pub fn head(
             break;
         }
         trace.line(from, number, line, || match (i, from) {
-            (0, Party::Client) => request_line(line),
-            (0, Party::Server) => status_line(line),
+            (0, Party::Client | Party::AsClient) => request_line(line),
+            (0, Party::Server | Party::AsServer) => status_line(line),
             _ => field_line(line),
         });
     }
@@ -98,7 +98,7 @@ fn status_line(line: &[u8]) -> String {
 }
 
 /// What the commoner fields are for.
-const NOTES: [(&str, &str); 40] = [
+const NOTES: [(&str, &str); 44] = [
     ("accept", "media types the client can use. RFC 9110 §12.5.1"),
     ("accept-encoding", "codings the client can undo. RFC 9110 §12.5.3"),
     ("accept-language", "what the reader reads. RFC 9110 §12.5.4, KR 2.2.3"),
@@ -107,6 +107,7 @@ const NOTES: [(&str, &str); 40] = [
     ("allow", "what can be done with it. RFC 9110 §10.2.1"),
     ("authorization", "who asks. RFC 9110 §11.6.2"),
     ("cache-control", "what caches may do. RFC 9111 §5.2, KR 2.2.5"),
+    ("cache-status", "what the caches on the way did, and why. RFC 9211"),
     (
         "connection",
         "whether the connection stays open after this, and which fields \
@@ -141,8 +142,15 @@ const NOTES: [(&str, &str); 40] = [
     ("keep-alive", "a hint of HTTP/1.0. RFC 9112 §C.2.2"),
     ("last-modified", "when the object changed. RFC 9110 §8.8.2, KR 2.2.3"),
     ("location", "where it is. RFC 9110 §10.2.2"),
+    ("max-forwards", "so many proxies more. RFC 9110 §7.6.2"),
     ("origin", "which site's page made the browser ask. RFC 6454 §7"),
     ("pragma", "HTTP/1.0's no-cache. RFC 9111 §5.4"),
+    ("proxy-authenticate", "who asks must say so. RFC 9110 §11.7.1"),
+    (
+        "proxy-authorization",
+        "who asks, for the proxy alone: it goes no further. \
+         RFC 9110 §11.7.2",
+    ),
     ("range", "only this part. RFC 9110 §14.2"),
     ("referer", "the page with the link. RFC 9110 §10.1.3"),
     ("retry-after", "not before that. RFC 9110 §10.2.3"),

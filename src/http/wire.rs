@@ -77,13 +77,23 @@ impl Wire {
 
     /// Has the peer said more than was read, here or in the kernel?
     pub fn has_unread(&self) -> bool {
-        let mut count: libc::c_int = 0;
-        // SAFETY: the call writes an int to the pointer, which is alive.
-        let asked = unsafe {
-            let fd = self.socket.as_raw_fd();
-            libc::ioctl(fd, libc::FIONREAD, &raw mut count)
-        };
-        !self.buffered().is_empty() || (asked == 0 && count > 0)
+        !self.buffered().is_empty() || self.peek() > 0
+    }
+
+    /// Is the connection open, with nothing said on it? Then the next
+    /// request may go there: what is there unasked is no answer to it.
+    pub fn is_quiet(&self) -> bool {
+        self.buffered().is_empty() && self.peek() == -1
+    }
+
+    /// 1: there are bytes; 0: the end; -1: neither, or a fault that the next
+    /// read will tell.
+    fn peek(&self) -> isize {
+        let mut byte = 0u8;
+        let flags = libc::MSG_PEEK | libc::MSG_DONTWAIT;
+        let fd = self.socket.as_raw_fd();
+        // SAFETY: the call writes at most one byte to a byte that is alive.
+        unsafe { libc::recv(fd, (&raw mut byte).cast(), 1, flags) }
     }
 
     /// Takes the next message's head, the empty line included, into `head`.

@@ -170,6 +170,6 @@ fn show(trace: &Trace, from: Party, connection: &Connection, data: &[u8]) {
              client's or several. KR 2.7.2",
             data.len()
         ),
-        Party::Server => format!("{} bytes back", data.len()),
+        _ => format!("{} bytes back", data.len()),
     });
 }

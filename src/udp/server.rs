@@ -133,7 +133,7 @@ fn show(
             server,
             "one datagram, whole: the socket says who sent it. KR 2.7.1",
         ),
-        Party::Server => (
+        _ => (
             server,
             client,
             "one datagram back: its address goes with it, as there is no \
