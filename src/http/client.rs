@@ -256,7 +256,7 @@ impl Client {
             (kept.0.as_str(), kept.1) == (url.host.as_str(), url.port)
         };
         let kept = self.kept.take_if(|k| reach(k));
-        if let Some((_, _, mut wire)) = kept.filter(|k| k.2.is_quiet()) {
+        if let Some((_, _, mut wire)) = kept.filter(|k| !k.2.has_unread()) {
             self.trace.why(|| "the open connection is used again".into());
             match self.ask(&mut wire, wish, &request, timing) {
                 Ok((follows, head)) => return Ok((wire, follows, head)),
