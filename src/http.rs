@@ -1,15 +1,17 @@
-//! HTTP, the Web's protocol: KR 2.2, RFC 9110 (semantics) and RFC 9112
-//! (HTTP/1.1).
+//! HTTP, the Web's protocol: KR 2.2, RFC 9110 (semantics), RFC 9111 (caches)
+//! and RFC 9112 (HTTP/1.1).
 //!
 //! Read `message`, `body` and `wire` first, on which everything stands; then
-//! `server` with `answer`, and `client`.
+//! `server` with `answer`, `client`, and `proxy` with `cache`.
 
 pub mod client;
+pub mod proxy;
 pub mod server;
 
 mod answer;
 mod bad;
 mod body;
+mod cache;
 mod condition;
 mod date;
 mod download;
@@ -17,6 +19,7 @@ mod explain;
 mod fetch;
 mod fields;
 mod files;
+mod hop;
 mod limits;
 mod listing;
 mod log;

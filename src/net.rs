@@ -297,6 +297,18 @@ pub fn set_option(
     Ok(())
 }
 
+/// To close this socket will reset the connection: SO_LINGER of 0.
+pub fn reset_at_close(socket: &impl AsRawFd) -> io::Result<()> {
+    let linger = libc::linger { l_onoff: 1, l_linger: 0 };
+    let length = size_of::<libc::linger>() as libc::socklen_t;
+    let pointer = (&raw const linger).cast();
+    let (fd, level) = (socket.as_raw_fd(), libc::SOL_SOCKET);
+    let name = libc::SO_LINGER;
+    // SAFETY: `pointer` is to a linger of `length` bytes that is alive.
+    check(unsafe { libc::setsockopt(fd, level, name, pointer, length) })?;
+    Ok(())
+}
+
 /// The longest wait in a read, and in a write, of any socket.
 pub fn set_time_limits(
     socket: &impl AsRawFd,
@@ -332,6 +344,21 @@ pub fn raise_descriptor_limit() -> usize {
         }
     }
     usize::try_from(limit.rlim_cur).unwrap_or(usize::MAX)
+}
+
+/// Waits until one of several descriptors is ready.
+pub fn poll(waits: &mut [libc::pollfd], limit: Duration) -> io::Result<()> {
+    let limit = i32::try_from(limit.as_millis()).unwrap_or(i32::MAX);
+    let count = waits.len() as libc::nfds_t;
+    loop {
+        // SAFETY: pointer and count are those of a live slice of pollfds.
+        match check(unsafe { libc::poll(waits.as_mut_ptr(), count, limit) }) {
+            Ok(0) => return Err(ErrorKind::TimedOut.into()),
+            Ok(_) => return Ok(()),
+            Err(e) if e.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
 }
 
 /// C's convention (-1 and errno) as a `Result`.

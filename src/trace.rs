@@ -141,6 +141,14 @@ impl Trace {
         self.0.is_some()
     }
 
+    /// As whom this program asks a server.
+    pub fn asker(&self) -> Party {
+        match &self.0 {
+            Some(recorder) if recorder.here.is_proxy() => Party::AsClient,
+            _ => Party::Client,
+        }
+    }
+
     /// One line of the dialogue, with the note that `-e` puts beside it.
     /// `number` tells conversations apart; 0 where there is only one.
     pub fn line(

@@ -325,25 +325,34 @@ fn partial(file: &Arc<Representation>, spans: &[ByteRange], reply: &mut Reply) {
         reply.content = Content::Parts { of, parts, after: Vec::new() };
         return;
     }
-    let boundary = boundary();
-    let kind = format!("multipart/byteranges; boundary={boundary}");
+    let (kind, parts, after) = multipart(file.media_type, length, spans);
     reply.field("Content-Type", kind);
     // all the file's fields but the first, its own Content-Type
     let first_line = file.fields.iter().position(|b| *b == b'\n');
     reply.fields(&file.fields[first_line.map_or(0, |at| at + 1)..]);
-    let part = |(i, span): (usize, &ByteRange)| {
+    reply.content = Content::Parts { of: file.clone(), parts, after };
+}
+
+/// Several parts as one content: its type, the parts with what stands before
+/// each, and what stands behind them all. RFC 9110 §14.6
+pub fn multipart(
+    media_type: &str,
+    length: u64,
+    spans: &[ByteRange],
+) -> (String, Vec<Part>, Vec<u8>) {
+    let boundary = boundary();
+    let kind = format!("multipart/byteranges; boundary={boundary}");
+    let part = |(i, (first, last)): (usize, &ByteRange)| {
         let line_end = if i == 0 { "" } else { "\r\n" };
         let before = format!(
-            "{line_end}--{boundary}\r\nContent-Type: {}\r\n\
-             Content-Range: {}\r\n\r\n",
-            file.media_type,
-            range(span)
+            "{line_end}--{boundary}\r\nContent-Type: {media_type}\r\n\
+             Content-Range: bytes {first}-{last}/{length}\r\n\r\n"
         );
-        Part { before: before.into_bytes(), span: *span }
+        Part { before: before.into_bytes(), span: (*first, *last) }
     };
     let parts = spans.iter().enumerate().map(part).collect();
     let after = format!("\r\n--{boundary}--\r\n").into_bytes();
-    reply.content = Content::Parts { of: file.clone(), parts, after };
+    (kind, parts, after)
 }
 
 /// A line that stands in no file, since nobody could guess it.

@@ -188,6 +188,35 @@ impl<'a, R: BufRead> Body<'a, R> {
         self.state == State::End
     }
 
+    /// Where it is read from.
+    pub fn source(&self) -> &R {
+        self.source
+    }
+
+    /// How many octets may be taken past this reader, since nothing is to be
+    /// understood in them; `None` where that is not so, or at the end.
+    pub fn passes(&self) -> Option<u64> {
+        match self.state {
+            State::Length(left) => Some(left),
+            State::ToClose => Some(u64::MAX),
+            _ => None,
+        }
+    }
+
+    /// So many were taken; 0: the connection has ended.
+    pub fn passed(&mut self, count: u64) -> io::Result<()> {
+        self.state = match self.state {
+            State::ToClose if count == 0 => State::End,
+            State::Length(_) if count == 0 => {
+                return Err(ErrorKind::UnexpectedEof.into());
+            }
+            State::Length(left) if left == count => State::End,
+            State::Length(left) => State::Length(left - count),
+            other => other,
+        };
+        Ok(())
+    }
+
     /// `chunk-size [ chunk-ext ] CRLF`. RFC 9112 §7.1
     fn chunk_start(&mut self) -> io::Result<State> {
         let line = self.line(MAX_CHUNK_LINE, Bad::ChunkLineTooLong)?;

@@ -284,11 +284,18 @@ impl Client {
         timing: &mut Timing,
     ) -> Result<(Follows, Vec<u8>), NoResponse> {
         let (trace, patience) = (&self.trace, self.patience);
-        origin::send(wire, request, &wish.body, trace)
+        origin::send(wire, request, &wish.body, trace, 0)
             .map_err(NoResponse::Silence)?;
         let (method, mut head) = (&wish.method, Vec::new());
-        let follows =
-            origin::read_head(wire, method, &mut head, patience, trace)?;
+        let trace = (trace, 0);
+        let follows = origin::read_head(
+            wire,
+            method,
+            &mut head,
+            patience,
+            trace,
+            |_| (),
+        )?;
         timing.done("first byte");
         Ok((follows, head))
     }

@@ -128,10 +128,17 @@ impl Fetch {
             url.path,
             url.authority()
         );
-        origin::send(&mut wire, head.as_bytes(), b"", &trace)?;
-        let mut head = Vec::new();
-        let follows =
-            origin::read_head(&mut wire, "GET", &mut head, patience, &trace)?;
+        origin::send(&wire, head.as_bytes(), b"", &trace, 0)?;
+        let (mut head, trace) = (Vec::new(), (&trace, 0));
+        let method = "GET";
+        let follows = origin::read_head(
+            &mut wire,
+            method,
+            &mut head,
+            patience,
+            trace,
+            |_| (),
+        )?;
         let mut spans = Vec::new();
         let response = Response::parse(&mut head, &mut spans)
             .map_err(|bad| Error::protocol("read the response", bad))?;

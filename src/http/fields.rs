@@ -64,7 +64,7 @@ impl<'a> Fields<'a> {
     }
 
     /// All fields: name and value.
-    pub fn iter(&self) -> impl Iterator<Item = (&'a [u8], &'a [u8])> {
+    pub fn iter(self) -> impl Iterator<Item = (&'a [u8], &'a [u8])> {
         let head = self.head;
         let part = move |(from, to): (u16, u16)| {
             &head[usize::from(from)..usize::from(to)]
@@ -73,7 +73,7 @@ impl<'a> Fields<'a> {
     }
 
     /// The values of a field, a line each. Case does not matter in names.
-    pub fn all(&self, name: &'static str) -> impl Iterator<Item = &'a [u8]> {
+    pub fn all(self, name: &'static str) -> impl Iterator<Item = &'a [u8]> {
         self.iter()
             .filter(|(n, _)| n.eq_ignore_ascii_case(name.as_bytes()))
             .map(|(_, value)| value)
@@ -91,7 +91,7 @@ impl<'a> Fields<'a> {
 
     /// The members of a list field: "a, b" and two lines are the same.
     /// RFC 9110 §5.6.1
-    pub fn list(&self, name: &'static str) -> impl Iterator<Item = &'a [u8]> {
+    pub fn list(self, name: &'static str) -> impl Iterator<Item = &'a [u8]> {
         self.all(name)
             .flat_map(|value| value.split(|b| *b == b','))
             .map(|member| member.trim_ascii())

@@ -11,20 +11,22 @@ use super::date::{self, Civil, MONTHS};
 use super::fields::Fields;
 
 /// Writes the line for one request. `fields` is `None` for a request that
-/// could not be parsed; `line` is its first line, as far as there is one.
+/// could not be parsed; `line` is its first line, as far as there is one;
+/// `more` stands behind it all.
 pub fn access(
     client: IpAddr,
     line: &[u8],
     fields: Option<&Fields>,
     status: u16,
     sent: u64,
+    more: &str,
 ) {
     let t = Civil::from_seconds(date::now());
     let month = MONTHS[t.month as usize - 1];
     let field = |name| fields.and_then(|f| f.get(name));
     let entry = format!(
         "{client} - - [{:02}/{month}/{:04}:{:02}:{:02}:{:02} +0000] \
-         \"{}\" {status} {sent} \"{}\" \"{}\"\n",
+         \"{}\" {status} {sent} \"{}\" \"{}\"{more}\n",
         t.day,
         t.year,
         t.hour,

@@ -1,6 +1,6 @@
 //! The client's side of a connection to an origin server: open it, send a
-//! request, read up to the end of the response's head. The web client and
-//! the web server's `/fetch` share it.
+//! request, read up to the end of the response's head. The web client, the
+//! proxy and the web server's `/fetch` share it.
 
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpStream};
@@ -26,7 +26,7 @@ pub fn connect(
     patience: Duration,
     trace: &Trace,
 ) -> Result<Wire, Error> {
-    trace.message(Party::Client, || "SYN: connection request".into());
+    trace.message(trace.asker(), || "SYN: connection request".into());
     let socket = net::connect(addresses, 0, patience)?;
     trace.message(Party::Server, || "SYN, ACK: connection granted".into());
     trace.fact(|| sockets(&socket));
@@ -50,14 +50,17 @@ fn sockets(socket: &TcpStream) -> String {
     }
 }
 
-/// Sends a request: its head and its body.
+/// Sends a request: its head and its body. `number` tells conversations
+/// apart.
 pub fn send(
-    wire: &mut Wire,
+    wire: &Wire,
     head: &[u8],
     body: &[u8],
     trace: &Trace,
+    number: u64,
 ) -> Result<(), Error> {
-    explain::head(trace, Party::Client, 0, head, body.len() as u64);
+    let content = body.len() as u64;
+    explain::head(trace, trace.asker(), number, head, content);
     match wire.send(head, body) {
         // A server that answers early may stop reading: its answer counts.
         Err(e) if is_gone(&e) && !body.is_empty() => Ok(()),
@@ -89,14 +92,15 @@ impl From<NoResponse> for Error {
     }
 }
 
-/// Reads heads into `head` until one is final: 1xx are only interim.
-/// RFC 9110 §15.2
+/// Reads heads into `head` until one is final: 1xx are only interim, and
+/// handed to `interim`. RFC 9110 §15.2
 pub fn read_head(
     wire: &mut Wire,
     method: &str,
     head: &mut Vec<u8>,
     patience: Duration,
-    trace: &Trace,
+    (trace, number): (&Trace, u64),
+    mut interim: impl FnMut(&Response),
 ) -> Result<Follows, NoResponse> {
     let fault = |what: &dyn std::fmt::Display| {
         NoResponse::Fault(Error::protocol("read the response", what))
@@ -109,11 +113,12 @@ pub fn read_head(
             Response::parse(head, &mut spans).map_err(|bad| fault(&bad))?;
         let framing = Framing::of_response(method, &response)
             .map_err(|bad| fault(&bad))?;
-        explain::head(trace, Party::Server, 0, &copy, 0);
+        explain::head(trace, Party::Server, number, &copy, 0);
         if (100..200).contains(&response.status) {
             if response.status == 101 {
                 return Err(fault(&"the server switched protocols unasked"));
             }
+            interim(&response);
             continue;
         }
         trace.why(|| explain::framing(&response, framing));

@@ -190,7 +190,11 @@ impl Reply {
 
 /// What is small leaves in one write, and so in one segment; to copy it
 /// together costs less than to hand over two pieces.
-fn send_bytes(wire: &Wire, head: &mut Vec<u8>, bytes: &[u8]) -> io::Result<()> {
+pub fn send_bytes(
+    wire: &Wire,
+    head: &mut Vec<u8>,
+    bytes: &[u8],
+) -> io::Result<()> {
     if bytes.len() > COPIED {
         return wire.send(head, bytes);
     }
@@ -259,6 +263,7 @@ pub fn reason_phrase(status: u16) -> &'static str {
         403 => "Forbidden",
         404 => "Not Found",
         405 => "Method Not Allowed",
+        407 => "Proxy Authentication Required",
         408 => "Request Timeout",
         412 => "Precondition Failed",
         413 => "Content Too Large",

@@ -172,7 +172,7 @@ fn refuse(server: &Server, socket: TcpStream) {
     let wire = Wire::new(Arc::new(socket), None);
     let sent = reply.send(&wire, false);
     if let (Ok(client), false) = (client, server.quiet) {
-        log::access(client.ip(), b"", None, reply.status, reply.sent);
+        log::access(client.ip(), b"", None, reply.status, reply.sent, "");
     }
     if sent.is_ok() {
         wire.close_gently();
@@ -362,7 +362,7 @@ impl Session<'_> {
             let line = line.unwrap_or_default();
             let fields = request.map(|r| &r.fields);
             let client = self.connection.client.ip();
-            log::access(client, line, fields, reply.status, reply.sent);
+            log::access(client, line, fields, reply.status, reply.sent, "");
         }
         let (close, octets) = (reply.close, reply.sent);
         // what the reply holds, such as an open file, is not kept waiting

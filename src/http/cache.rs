@@ -1,0 +1,392 @@
+//! The rules of a shared cache, in the order of RFC 9111: may a response be
+//! stored (§3), may a stored one be used (§4), and how old is it (§4.2)?
+//! Stale ones: RFC 5861. KR 2.2.5 is the idea: a copy nearer by, and the
+//! conditional GET that asks whether it is still good.
+//!
+//! Decisions only: no socket, no file, no clock. Each is a function of what
+//! was said, and each answer has its reason. `cache/store.rs` keeps what
+//! these functions let it keep, `proxy/answer.rs` acts on them.
+//!
+//! Read `may_store`, `Policy::of`, `may_reuse`.
+//!
+//! Not here: 206 responses are not combined (§3.4), answers to POST are not
+//! stored (§3), and qualified `no-cache="…"` counts as plain no-cache, which
+//! §5.2.2.4 allows.
+
+pub mod disk;
+pub mod store;
+pub mod stored;
+pub mod why;
+
+use super::date;
+use super::fields::Fields;
+use super::message::{Request, Response};
+use why::WhyNot;
+
+/// "the cache MUST consider the value to be 2147483648 (2^31) or the
+/// greatest positive integer it can conveniently represent" RFC 9111 §1.2.2
+const GREATEST: i64 = 1 << 31;
+
+/// "A typical setting of this fraction might be 10%." RFC 9111 §4.2.2
+const HEURISTIC_PART: i64 = 10;
+/// A guess is good for a day at most.
+const HEURISTIC_MOST: i64 = 86_400;
+
+/// May the response be stored? RFC 9111 §3: "A cache MUST NOT store a
+/// response to a request unless:"
+pub fn may_store(request: &Request, response: &Response) -> Result<(), WhyNot> {
+    let (asked, fields) = (&request.fields, &response.fields);
+    let understands = has(fields, "must-understand");
+    // "the request method is understood by the cache"
+    if request.method != "GET" {
+        return Err(WhyNot::Method);
+    }
+    // "the response status code is final": 1xx never come here
+    // "if the response status code is 206 or 304, or the must-understand
+    // cache directive is present: the cache understands the response status
+    // code"
+    match response.status {
+        206 => return Err(WhyNot::Partial),
+        304 => return Err(WhyNot::NotModified),
+        status if understands && !is_understood(status) => {
+            return Err(WhyNot::NotUnderstood);
+        }
+        _ => {}
+    }
+    // "the no-store cache directive is not present in the response"; with
+    // must-understand, whoever understands ignores it: §5.2.2.3
+    if has(fields, "no-store") && !understands {
+        return Err(WhyNot::NoStore);
+    }
+    if has(asked, "no-store") {
+        return Err(WhyNot::RequestNoStore);
+    }
+    // "if the cache is shared: the private response directive is either not
+    // present or allows a shared cache to store a modified response"
+    if directives(fields)
+        .any(|(name, names)| is(name, "private") && names.is_none())
+    {
+        return Err(WhyNot::Private);
+    }
+    // "if the cache is shared: the Authorization header field is not present
+    // in the request (see Section 11.6.2 of [HTTP]) or a response directive
+    // is present that explicitly allows shared caching"
+    let allowed = ["public", "s-maxage", "must-revalidate"];
+    if asked.get("authorization").is_some()
+        && !allowed.iter().any(|name| has(fields, name))
+    {
+        return Err(WhyNot::Authorization);
+    }
+    // "A stored response with a Vary header field value containing a member
+    // "*" always fails to match." §4.1
+    if fields.lists("vary", "*") {
+        return Err(WhyNot::VaryAll);
+    }
+    // "the response contains at least one of the following": public,
+    // Expires, max-age, s-maxage, or a status that lets a cache guess
+    let explicit = has(fields, "public")
+        || fields.get("expires").is_some()
+        || has(fields, "max-age")
+        || has(fields, "s-maxage");
+    if !explicit && !is_heuristic(response.status) {
+        return Err(WhyNot::NoLifetime);
+    }
+    // allowed, but good for nothing
+    let validator = ["etag", "last-modified"];
+    let stale = ["stale-while-revalidate", "stale-if-error"];
+    if lifetime(response, 0).0 == 0
+        && !validator.iter().any(|name| fields.get(name).is_some())
+        && !stale.iter().any(|name| has(fields, name))
+    {
+        return Err(WhyNot::Useless);
+    }
+    Ok(())
+}
+
+/// "Responses with status codes that are defined as heuristically cacheable
+/// (e.g., 200, 203, 204, 206, 300, 301, 308, 404, 405, 410, 414, and 501 in
+/// this specification)" RFC 9110 §15.1
+fn is_heuristic(status: u16) -> bool {
+    let guessed = [200, 203, 204, 206, 300, 301, 308, 404, 405, 410, 414, 501];
+    guessed.contains(&status)
+}
+
+/// Statuses whose caching rules are those of RFC 9110.
+fn is_understood(status: u16) -> bool {
+    let redirects = matches!(status, 300..=303 | 307 | 308);
+    let errors = matches!(status, 400..=417 | 421 | 422 | 426 | 500..=505);
+    matches!(status, 200 | 203 | 204) || redirects || errors
+}
+
+/// How long a response is fresh, in seconds, and what says so. RFC 9111
+/// §4.2.1; `received` stands in for a missing Date.
+fn lifetime(response: &Response, received: i64) -> (i64, &'static str) {
+    let fields = &response.fields;
+    // "If the cache is shared and the s-maxage response directive is
+    // present, use its value, or"
+    if let Some(seconds) = seconds(fields, "s-maxage", 0) {
+        return (seconds, "s-maxage");
+    }
+    // "If the max-age response directive is present, use its value, or"
+    if let Some(seconds) = seconds(fields, "max-age", 0) {
+        return (seconds, "max-age");
+    }
+    // "If the Expires response header field is present, use its value minus
+    // the value of the Date response header field" - an invalid date is one
+    // in the past (§5.3), and so are two
+    let made = made(fields, received);
+    let mut expires = fields.all("expires");
+    if let Some(first) = expires.next() {
+        let only = expires.next().is_none();
+        let when = std::str::from_utf8(first).ok();
+        let when = when.filter(|_| only).and_then(|t| date::parse(t, received));
+        let seconds = when.map_or(0, |when| when.saturating_sub(made));
+        return (seconds.clamp(0, GREATEST), "Expires");
+    }
+    // "Otherwise, no explicit expiration time is present in the response. A
+    // heuristic freshness lifetime might be applicable". §4.2.2
+    let guessable = is_heuristic(response.status) || has(fields, "public");
+    let modified = fields.text("last-modified");
+    match modified.and_then(|text| date::parse(text, received)) {
+        Some(modified) if guessable && modified < made => {
+            let guess = (made - modified) / HEURISTIC_PART;
+            (guess.min(HEURISTIC_MOST), "a tenth of its age when it came")
+        }
+        _ => (0, "nothing says how long"),
+    }
+}
+
+/// The Date, or when it was received. RFC 9110 §6.6.1
+fn made(fields: &Fields, received: i64) -> i64 {
+    let date = fields.text("date");
+    date.and_then(|text| date::parse(text, received)).unwrap_or(received)
+}
+
+/// What a stored response says about its use, as of when it came.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Policy {
+    /// `freshness_lifetime`, and where it is from. RFC 9111 §4.2
+    pub lifetime: i64,
+    pub source: &'static str,
+    /// `corrected_initial_age`, and the clock when it was so old.
+    initial_age: i64,
+    received: i64,
+    no_cache: bool,
+    /// must-revalidate, or what means the same to a shared cache.
+    must_revalidate: bool,
+    /// RFC 5861 §3 and §4
+    stale_while_revalidate: i64,
+    stale_if_error: i64,
+}
+
+impl Policy {
+    /// `asked` and `received`: when the request left and the response came.
+    pub fn of(response: &Response, asked: i64, received: i64) -> Policy {
+        let fields = &response.fields;
+        // RFC 9111 §4.2.3:
+        // apparent_age = max(0, response_time - date_value);
+        let apparent_age = (received - made(fields, received)).max(0);
+        // response_delay = response_time - request_time;
+        let response_delay = (received - asked).max(0);
+        // corrected_age_value = age_value + response_delay;
+        let first = fields.list("age").next();
+        let age_value = first.and_then(delta_seconds).unwrap_or(0);
+        let corrected_age_value = age_value + response_delay;
+        // corrected_initial_age = max(apparent_age, corrected_age_value);
+        let initial_age = apparent_age.max(corrected_age_value);
+        let (lifetime, source) = lifetime(response, received);
+        let strict = ["must-revalidate", "proxy-revalidate", "s-maxage"];
+        let stale = |name| seconds(fields, name, 0).unwrap_or(0);
+        Policy {
+            lifetime,
+            source,
+            initial_age,
+            received,
+            no_cache: has(fields, "no-cache"),
+            must_revalidate: strict.iter().any(|name| has(fields, name)),
+            stale_while_revalidate: stale("stale-while-revalidate"),
+            stale_if_error: stale("stale-if-error"),
+        }
+    }
+
+    /// "resident_time = now - response_time; current_age =
+    /// corrected_initial_age + resident_time;" RFC 9111 §4.2.3
+    pub fn age(&self, now: i64) -> i64 {
+        (self.initial_age + (now - self.received).max(0)).min(GREATEST)
+    }
+
+    /// What is left of the lifetime: negative once it is stale.
+    pub fn ttl(&self, now: i64) -> i64 {
+        self.lifetime - self.age(now)
+    }
+
+    /// "age 12 s < lifetime 60 s (max-age)"
+    pub fn arithmetic(&self, now: i64) -> String {
+        let sign = if self.ttl(now) > 0 { "<" } else { ">=" };
+        let (age, lifetime) = (self.age(now), self.lifetime);
+        format!("age {age} s {sign} lifetime {lifetime} s ({})", self.source)
+    }
+}
+
+/// What a request says about answers from a cache. RFC 9111 §5.2.1
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Wants {
+    no_cache: bool,
+    max_age: Option<i64>,
+    min_fresh: Option<i64>,
+    max_stale: Option<i64>,
+    stale_if_error: i64,
+    pub only_if_cached: bool,
+}
+
+impl Wants {
+    pub fn of(fields: &Fields) -> Wants {
+        if fields.get("cache-control").is_none() {
+            // "treats Pragma: no-cache the same as if Cache-Control:
+            // no-cache was present" RFC 9111 §5.4, where there is none
+            let no_cache = fields.lists("pragma", "no-cache");
+            return Wants { no_cache, ..Wants::default() };
+        }
+        let bare = |(name, value): (&[u8], Option<&[u8]>)| {
+            is(name, "max-stale") && value.is_none()
+        };
+        let any_age = directives(fields).any(bare);
+        let max_stale = seconds(fields, "max-stale", 0);
+        Wants {
+            no_cache: has(fields, "no-cache"),
+            max_age: seconds(fields, "max-age", 0),
+            min_fresh: seconds(fields, "min-fresh", GREATEST),
+            // "If no value is assigned to max-stale, then the client will
+            // accept a stale response of any age." §5.2.1.2
+            max_stale: if any_age { Some(GREATEST) } else { max_stale },
+            stale_if_error: seconds(fields, "stale-if-error", 0).unwrap_or(0),
+            only_if_cached: has(fields, "only-if-cached"),
+        }
+    }
+}
+
+/// As what a stored response may be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reuse {
+    Fresh,
+    /// The client's max-stale takes it. RFC 9111 §5.2.1.2
+    StaleAsked,
+    /// And it is validated in the background. RFC 5861 §3
+    StaleMeanwhile,
+    /// The origin has failed. RFC 5861 §4
+    StaleOnError,
+}
+
+/// May a stored response that matches the request be used without asking
+/// the origin? RFC 9111 §4: "When presented with a request, a cache MUST NOT
+/// reuse a stored response unless:" - URI, method and Vary match already.
+pub fn may_reuse(
+    wants: &Wants,
+    policy: &Policy,
+    now: i64,
+) -> Result<Reuse, WhyNot> {
+    // "the request does not contain the no-cache directive"
+    if wants.no_cache {
+        return Err(WhyNot::RequestNoCache);
+    }
+    // "the stored response does not contain the no-cache directive, unless
+    // it is successfully validated"
+    if policy.no_cache {
+        return Err(WhyNot::NoCache);
+    }
+    // what the client demands: §5.2.1.1 and §5.2.1.3
+    let (age, ttl) = (policy.age(now), policy.ttl(now));
+    if wants.max_age.is_some_and(|most| age > most) && wants.max_stale.is_none()
+    {
+        return Err(WhyNot::RequestMaxAge);
+    }
+    if wants.min_fresh.is_some_and(|least| ttl < least) {
+        return Err(WhyNot::RequestMinFresh);
+    }
+    // "the stored response is one of the following: fresh; allowed to be
+    // served stale; successfully validated"
+    if ttl > 0 {
+        return Ok(Reuse::Fresh);
+    }
+    // "A cache MUST NOT generate a stale response if it is prohibited by an
+    // explicit in-protocol directive" §4.2.4
+    if policy.must_revalidate {
+        return Err(WhyNot::MustRevalidate);
+    }
+    let overdue = -ttl;
+    if wants.max_stale.is_some_and(|most| overdue <= most) {
+        return Ok(Reuse::StaleAsked);
+    }
+    // a client that named an age is not given what is older meanwhile
+    if wants.max_age.is_none() && overdue < policy.stale_while_revalidate {
+        return Ok(Reuse::StaleMeanwhile);
+    }
+    Err(WhyNot::Stale)
+}
+
+/// The origin has failed (an error, or 500, 502, 503, 504): may the stale
+/// one stand in? RFC 5861 §4
+pub fn may_stand_in(wants: &Wants, policy: &Policy, now: i64) -> bool {
+    let most = policy.stale_if_error.max(wants.stale_if_error);
+    let forbidden = policy.no_cache || policy.must_revalidate || wants.no_cache;
+    !forbidden && -policy.ttl(now) < most
+}
+
+/// Is there such a directive? Cache-Control alone counts.
+fn has(fields: &Fields, wanted: &str) -> bool {
+    directives(fields).any(|(name, _)| is(name, wanted))
+}
+
+/// The seconds that a directive names. Of several the least; one that is no
+/// number (a sign, quotes, nothing) counts as `invalid`, so that doubt makes
+/// stale, not fresh.
+fn seconds(fields: &Fields, wanted: &str, invalid: i64) -> Option<i64> {
+    let all = directives(fields).filter(|(name, _)| is(name, wanted));
+    let value = |argument: Option<&[u8]>| {
+        argument.and_then(delta_seconds).unwrap_or(invalid)
+    };
+    let values = all.map(|(_, argument)| value(argument));
+    if invalid > 0 { values.max() } else { values.min() }
+}
+
+/// `1*DIGIT`; too great is very great. RFC 9111 §1.2.2
+fn delta_seconds(text: &[u8]) -> Option<i64> {
+    if text.is_empty() || !text.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    let number = std::str::from_utf8(text).ok()?.parse::<i64>();
+    Some(number.map_or(GREATEST, |seconds| seconds.min(GREATEST)))
+}
+
+fn is(name: &[u8], wanted: &str) -> bool {
+    name.eq_ignore_ascii_case(wanted.as_bytes())
+}
+
+/// The directives of Cache-Control, of all its lines:
+///
+/// ```text
+/// cache-directive = token [ "=" ( token / quoted-string ) ]
+/// ```
+///
+/// A comma in a quoted string separates nothing. RFC 9111 §5.2
+pub fn directives<'a>(
+    fields: &Fields<'a>,
+) -> impl Iterator<Item = (&'a [u8], Option<&'a [u8]>)> {
+    fields.all("cache-control").flat_map(|line| {
+        let mut quoted = false;
+        let separates = move |b: &u8| {
+            quoted ^= *b == b'"';
+            *b == b',' && !quoted
+        };
+        line.split(separates).map(|member| {
+            let member = member.trim_ascii();
+            match member.iter().position(|b| *b == b'=') {
+                None => (member, None),
+                Some(at) => (
+                    member[..at].trim_ascii_end(),
+                    Some(member[at + 1..].trim_ascii_start()),
+                ),
+            }
+        })
+    })
+}

@@ -1,0 +1,46 @@
+//! Which fields are for one hop alone, and which go on to the end.
+//! RFC 9110 §7.6.1
+
+use super::fields::Fields;
+
+/// "Intermediaries SHOULD remove or replace fields that are known to require
+/// removal before forwarding, whether or not they appear as a
+/// connection-option". RFC 9110 §7.6.1 names the first six. The others: what
+/// is between a client and its proxy (RFC 9110 §11.7), and the framing, which
+/// is made anew for each hop.
+const HOP_BY_HOP: [&str; 11] = [
+    "connection",
+    "proxy-connection",
+    "keep-alive",
+    "te",
+    "transfer-encoding",
+    "upgrade",
+    "proxy-authorization",
+    "proxy-authenticate",
+    "proxy-authentication-info",
+    "content-length",
+    "trailer",
+];
+
+/// The fields that are not for this hop alone.
+pub fn end_to_end<'a>(
+    fields: &Fields<'a>,
+) -> impl Iterator<Item = (&'a [u8], &'a [u8])> {
+    let fields = *fields;
+    let options = fields.get("connection").is_some();
+    fields.iter().filter(move |(name, _)| {
+        !(is_hop_by_hop(name) || options && is_option(&fields, name))
+    })
+}
+
+pub fn is_hop_by_hop(name: &[u8]) -> bool {
+    HOP_BY_HOP.iter().any(|h| name.eq_ignore_ascii_case(h.as_bytes()))
+}
+
+/// "Intermediaries MUST parse a received Connection header field before a
+/// message is forwarded and, for each connection-option in this field, remove
+/// any header or trailer field(s) from the message with the same name as the
+/// connection-option". RFC 9110 §7.6.1
+fn is_option(fields: &Fields, name: &[u8]) -> bool {
+    fields.list("connection").any(|option| name.eq_ignore_ascii_case(option))
+}

@@ -1,0 +1,434 @@
+//! What a request is answered with: a copy from the store, what another
+//! request is just fetching, or what the origin says. Steps (ii) and (iii)
+//! of `proxy.rs`; the rules are in `cache.rs`.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::SeqCst;
+use std::thread;
+use std::time::Instant;
+
+use super::collapse::{Lead, Role};
+use super::counts::{Dealt, From};
+use super::forward::{
+    Answer, came_by, is_counted, max_forwards, request_head, status_line,
+};
+use super::origins::NoWay;
+use super::{Asked, Next, Proxy, Session};
+use crate::connections::{STACK, contain};
+use crate::error::{Error, is_timeout};
+use crate::http::body::{Body, Framing};
+use crate::http::cache::store::Store;
+use crate::http::cache::stored::Stored;
+use crate::http::cache::why::WhyNot;
+use crate::http::cache::{Reuse, Wants, may_reuse, may_stand_in};
+use crate::http::date;
+use crate::http::message::{Request, Response};
+use crate::http::reply::Content;
+
+/// Threads at a time that validate with nobody waiting.
+const MAX_VALIDATING: usize = 32;
+
+/// Why and how a request goes on to the origin.
+pub struct Plan<'a> {
+    pub why: WhyNot,
+    /// What is stored for it, but may not be used as it is.
+    pub stale: Option<Arc<Stored>>,
+    /// Others wait for the answer, too.
+    pub lead: Option<Lead<'a>>,
+}
+
+/// What is stored, if it may be used; else why not, and what it is.
+type Found = Result<(Arc<Stored>, Reuse), (WhyNot, Option<Arc<Stored>>)>;
+
+impl<'p> Session<'p> {
+    /// A request for an origin.
+    pub fn answer<'a>(
+        &mut self,
+        asked: &Asked<'a>,
+        dealt: &mut Dealt<'a>,
+    ) -> Next {
+        let (request, proxy) = (asked.request, self.proxy);
+        let fields = &request.fields;
+        dealt.uri = Some(asked.uri.clone());
+        if came_by(fields, &proxy.pseudonym) {
+            return self.no_way(asked, &NoWay::Loop, dealt);
+        }
+        if is_counted(request.method) && max_forwards(fields) == Some(0) {
+            return self.last_recipient(asked, dealt);
+        }
+        // who asks from outside is not shown what only the inside may see
+        if !asked.inside {
+            if let Err(no_way) = proxy.origins.addresses(asked.url, false) {
+                return self.no_way(asked, &no_way, dealt);
+            }
+        }
+        let plain = matches!(request.method, "GET" | "HEAD")
+            && asked.framing == Framing::Empty;
+        // "If-Match and If-Unmodified-Since conditional header fields are
+        // not applicable to a cache" RFC 9111 §4.3.2
+        let conditional = ["if-match", "if-unmodified-since"]
+            .iter()
+            .any(|name| fields.get(name).is_some());
+        let why = match (plain, conditional) {
+            (false, _) => WhyNot::OtherMethod,
+            (true, true) => WhyNot::Precondition,
+            (true, false) => match &proxy.store {
+                Some(store) => return self.look_up(asked, store, dealt),
+                None => WhyNot::UriMiss,
+            },
+        };
+        self.fetch(asked, Plan { why, stale: None, lead: None }, dealt)
+    }
+
+    /// (ii) Is there a copy that may be used?
+    fn look_up<'a>(
+        &mut self,
+        asked: &Asked<'a>,
+        store: &'p Store,
+        dealt: &mut Dealt<'a>,
+    ) -> Next {
+        let proxy = self.proxy;
+        let wants = Wants::of(&asked.request.fields);
+        let (mut lead, mut waited) = (None, false);
+        loop {
+            let (why, stale) = match find(asked, store, &wants) {
+                Ok((stored, reuse)) => {
+                    drop(lead.take());
+                    if reuse == Reuse::StaleMeanwhile {
+                        self.validate_meanwhile(asked, &stored);
+                    }
+                    let from = From::Store;
+                    match self.from_store(asked, &stored, reuse, from, dealt) {
+                        Some(next) => return next,
+                        // now nothing is stored
+                        None => store.discard(&stored),
+                    }
+                    continue;
+                }
+                Err(miss) => miss,
+            };
+            proxy.trace.why(|| because(why, stale.as_deref()));
+            if wants.only_if_cached {
+                dealt.cache_status = format!("topdown; detail={}", why.word());
+                dealt.why = because(why, stale.as_deref());
+                let text = "Nothing is stored that may be used, and more was \
+                            not asked for (only-if-cached).";
+                return self.say(504, text, asked.framing, dealt);
+            }
+            let decided = lead.is_some() || waited;
+            if decided || is_for_one(asked.request, stale.is_some()) {
+                return self.fetch(asked, Plan { why, stale, lead }, dealt);
+            }
+            match proxy.fetches.join(&asked.uri) {
+                Role::Alone => {
+                    return self.fetch(asked, Plan { why, stale, lead }, dealt);
+                }
+                // and look again: it may have come a moment ago
+                Role::Lead(new) => lead = Some(new),
+                Role::Follow(fetch, place) => {
+                    proxy.trace.why(|| {
+                        "another request is fetching it: this one waits for \
+                         that. RFC 9111 §4"
+                            .into()
+                    });
+                    let sent = self.follow(asked, &fetch, place, why, dealt);
+                    if let Some(next) = sent {
+                        return next;
+                    }
+                    waited = true;
+                }
+            }
+        }
+    }
+
+    /// (iii) Asks the origin: for this, or whether a stale copy is still
+    /// good (the conditional GET of KR 2.2.5).
+    fn fetch<'a>(
+        &mut self,
+        asked: &Asked<'a>,
+        plan: Plan<'p>,
+        dealt: &mut Dealt<'a>,
+    ) -> Next {
+        let is_get = asked.request.method == "GET";
+        let stale = plan.stale.as_ref().filter(|_| is_get);
+        let condition = stale.and_then(|stored| stored.condition());
+        let whole = plan.lead.is_some() || condition.is_some();
+        let (name, condition) = (&self.proxy.pseudonym, condition.as_deref());
+        let head = request_head(asked, name, condition, whole);
+        let validates = condition.is_some();
+        let streams = !matches!(asked.framing, Framing::Empty)
+            && asked.framing != Framing::Length(asked.body.len() as u64);
+        if streams {
+            self.ask_with_upload(asked, &head, |session, answer| {
+                session.received(asked, plan, validates, answer, dealt)
+            })
+        } else {
+            let answer = self.ask(asked, &head);
+            self.received(asked, plan, validates, answer, dealt)
+        }
+    }
+
+    /// The origin has answered, or has not.
+    fn received<'a>(
+        &mut self,
+        asked: &Asked<'a>,
+        plan: Plan<'p>,
+        validates: bool,
+        answer: Result<Answer, NoWay>,
+        dealt: &mut Dealt<'a>,
+    ) -> Next {
+        let proxy = self.proxy;
+        let wants = Wants::of(&asked.request.fields);
+        let may_stand_in =
+            |s: &&Arc<Stored>| may_stand_in(&wants, &s.policy, date::now());
+        let stand_in = plan.stale.as_ref().filter(may_stand_in).cloned();
+        let mut answer = match answer {
+            Ok(answer) => answer,
+            Err(no_way) => {
+                let fault = self.upload.as_ref().and_then(|u| u.fault.get());
+                if let Some(bad) = fault.copied() {
+                    return self.bad(bad, dealt);
+                }
+                return match stand_in {
+                    Some(stored) => self.stand_in(asked, &stored, dealt),
+                    None => self.no_way(asked, &no_way, dealt),
+                };
+            }
+        };
+        let line = status_line(&answer.head);
+        let (mut head, mut spans) =
+            (std::mem::take(&mut answer.head), Vec::new());
+        let Ok(response) = Response::parse(&mut head, &mut spans) else {
+            return Next::Close; // it was parsed before
+        };
+        let status = response.status;
+        let failed = matches!(status, 500 | 502 | 503 | 504);
+        if let Some(stored) = stand_in.filter(|_| failed) {
+            return self.stand_in(asked, &stored, dealt);
+        }
+        let validated = plan.stale.as_ref().filter(|_| validates);
+        if let (304, Some(stale)) = (status, validated) {
+            let fresh = proxy.freshen(stale, &response, answer.times);
+            let stays = answer.follows.stays_open;
+            proxy.origins.keep_if(stays, asked, answer.wire);
+            let why = plan.why;
+            drop(plan); // those who wait look into the store again
+            return match fresh {
+                Some(stored) => {
+                    let from = From::Validated;
+                    dealt.why = format!("{why}; then 304. RFC 9111 §4.3.4");
+                    let reuse = Reuse::Fresh;
+                    self.from_store(asked, &stored, reuse, from, dealt)
+                        .unwrap_or(Next::Close)
+                }
+                // it speaks of another version: asked for anew as a whole
+                None => {
+                    let why = WhyNot::Changed;
+                    let plan = Plan { why, stale: None, lead: None };
+                    self.fetch(asked, plan, dealt)
+                }
+            };
+        }
+        self.deliver(asked, plan, &line, &response, answer, dealt)
+    }
+
+    /// A stale copy is better than an error, where its origin says so.
+    fn stand_in<'a>(
+        &mut self,
+        asked: &Asked<'a>,
+        stored: &Arc<Stored>,
+        dealt: &mut Dealt<'a>,
+    ) -> Next {
+        let reuse = Reuse::StaleOnError;
+        self.from_store(asked, stored, reuse, From::Store, dealt)
+            .unwrap_or(Next::Close)
+    }
+
+    /// TRACE and OPTIONS that go no further than here. RFC 9110 §7.6.2
+    fn last_recipient<'a>(
+        &mut self,
+        asked: &Asked<'a>,
+        dealt: &mut Dealt<'a>,
+    ) -> Next {
+        let reply = &mut self.reply;
+        if asked.request.method == "TRACE" {
+            reply.begin(200);
+            reply.field("Content-Type", "message/http");
+            let text = request_head(asked, &self.proxy.pseudonym, None, false);
+            reply.content = Content::Bytes(text);
+        } else {
+            reply.begin(204);
+            reply.field("Allow", "GET, HEAD, POST, PUT, DELETE, OPTIONS");
+        }
+        self.send_reply(asked.framing != Framing::Empty, dealt)
+    }
+
+    /// The page for a request that reaches no origin, or no answer: in plain
+    /// words, as the lab's first optional exercise asks.
+    pub fn no_way<'a>(
+        &mut self,
+        asked: &Asked<'a>,
+        no_way: &NoWay,
+        dealt: &mut Dealt<'a>,
+    ) -> Next {
+        let authority = asked.url.authority();
+        let (status, text) = explain_no_way(&authority, no_way);
+        dealt.delay = asked.started.elapsed();
+        self.say(status, &text, asked.framing, dealt)
+    }
+
+    /// Serves what is stale, and asks the origin at leisure. RFC 5861 §3
+    fn validate_meanwhile(&self, asked: &Asked, stored: &Arc<Stored>) {
+        let proxy = self.proxy;
+        if proxy.validating.fetch_add(1, SeqCst) >= MAX_VALIDATING {
+            proxy.validating.fetch_sub(1, SeqCst);
+            return;
+        }
+        let (head, url) = (asked.head.to_vec(), asked.url.clone());
+        let (uri, stored) = (asked.uri.clone(), stored.clone());
+        let (inside, lab) = (asked.inside, asked.lab);
+        let (number, own) = (asked.number, proxy.clone());
+        let run = move || {
+            let mut spans = Vec::new();
+            if let Ok(request) = Request::parse(&head, &mut spans) {
+                let asked = Asked {
+                    request: &request,
+                    url: &url,
+                    uri,
+                    lab,
+                    framing: Framing::Empty,
+                    body: Vec::new(),
+                    head: &head,
+                    inside,
+                    number,
+                    started: Instant::now(),
+                };
+                contain(|| own.validate(&asked, &stored));
+            }
+            own.validating.fetch_sub(1, SeqCst);
+        };
+        let thread = thread::Builder::new().stack_size(STACK);
+        if thread.spawn(run).is_err() {
+            proxy.validating.fetch_sub(1, SeqCst);
+        }
+    }
+}
+
+impl Proxy {
+    /// Asks the origin whether what is stored is still good, with no client
+    /// waiting; stores what comes instead.
+    fn validate(&self, asked: &Asked, stored: &Arc<Stored>) -> Option<()> {
+        let Role::Lead(lead) = self.fetches.join(&asked.uri) else {
+            return None; // somebody is at it
+        };
+        let condition = stored.condition();
+        let condition = condition.as_deref();
+        let head = request_head(asked, &self.pseudonym, condition, true);
+        let mut answer = self.ask(asked, &head, |_| ()).ok()?;
+        let line = status_line(&answer.head);
+        let mut spans = Vec::new();
+        let response = Response::parse(&mut answer.head, &mut spans).ok()?;
+        let mut at_end = true;
+        if response.status == 304 {
+            self.freshen(stored, &response, answer.times)?;
+        } else {
+            let (follows, times) = (answer.follows, answer.times);
+            let new =
+                self.storable(asked, &line, &response, follows, times).ok()?;
+            let mut body = Body::new(&mut answer.wire, follows.framing);
+            let store = self.store.as_ref()?;
+            self.share(store, new, &lead.fetch, &mut body, None, true).ok()?;
+            at_end = body.is_at_end();
+        }
+        let stays = answer.follows.stays_open && at_end;
+        self.origins.keep_if(stays, asked, answer.wire);
+        Some(())
+    }
+
+    /// Makes what is stored fresh by a 304, and its siblings of the same
+    /// strong tag. `None`: it speaks of another version. RFC 9111 §4.3.4
+    fn freshen(
+        &self,
+        stale: &Arc<Stored>,
+        response: &Response,
+        times: (i64, i64),
+    ) -> Option<Arc<Stored>> {
+        let store = self.store.as_ref()?;
+        if !stale.is_meant_by(response) {
+            store.discard(stale);
+            return None;
+        }
+        self.trace.why(|| {
+            "304: the copy is still good, and fresh again. RFC 9111 §4.3.4, \
+             KR 2.2.5"
+                .into()
+        });
+        let tag = stale.validators().etag;
+        for other in store.variants(&stale.uri) {
+            let same = other.validators().etag == tag && tag.starts_with('"');
+            if same && other.varies != stale.varies {
+                let fresh = other.freshened(response, times);
+                fresh.map(|fresh| store.replace(fresh));
+            }
+        }
+        Some(store.replace(stale.freshened(response, times)?))
+    }
+}
+
+fn find(asked: &Asked, store: &Store, wants: &Wants) -> Found {
+    let found = store.find(&asked.uri, &asked.request.fields);
+    let stored = found.map_err(|why| (why, None))?;
+    match may_reuse(wants, &stored.policy, date::now()) {
+        Ok(reuse) => Ok((stored, reuse)),
+        Err(why) => Err((why, Some(stored))),
+    }
+}
+
+/// Would the answer be of no use to others? HEAD, and what asks for a part
+/// or by the client's own copy, as long as nothing is stored to ask about.
+fn is_for_one(request: &Request, stored: bool) -> bool {
+    let own = ["range", "if-none-match", "if-modified-since"];
+    let own = own.iter().any(|name| request.fields.get(name).is_some());
+    request.method == "HEAD" || own && !stored
+}
+
+/// Why what is stored was not used, with its numbers.
+pub fn because(why: WhyNot, stale: Option<&Stored>) -> String {
+    match stale {
+        Some(s) => format!("{why} ({})", s.policy.arithmetic(date::now())),
+        None => why.to_string(),
+    }
+}
+
+/// Status and words for what went wrong.
+pub fn explain_no_way(authority: &str, no_way: &NoWay) -> (u16, String) {
+    let error = match no_way {
+        NoWay::Loop => {
+            let text = "This request leads back to the proxy itself: a loop.";
+            return (508, text.into());
+        }
+        NoWay::Inside => {
+            let text = "From outside, nobody is led to this machine itself.";
+            return (403, text.into());
+        }
+        NoWay::Fault(error) => error,
+    };
+    let (slow, looks_up, connects) = match error {
+        Error::Io { doing, source } => (
+            is_timeout(source),
+            doing.starts_with("look up"),
+            doing.starts_with("connect"),
+        ),
+        _ => (false, false, false),
+    };
+    let words = match (slow, looks_up, connects) {
+        (true, true, _) => "The name servers did not answer in time.",
+        (true, _, true) => "The server could not be reached in time.",
+        (true, _, _) => "The server did not answer in time.",
+        (_, true, _) => "There is no server by that name.",
+        (_, _, true) => "The server could not be reached.",
+        _ => "The server's answer cannot be understood.",
+    };
+    let status = if slow { 504 } else { 502 };
+    (status, format!("{words} {authority}: {error}."))
+}

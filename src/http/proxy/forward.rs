@@ -1,0 +1,371 @@
+//! There and back: the request as it goes on to the origin, and the answer's
+//! head as it goes on to the client. What is for one hop alone stays behind,
+//! the framing is made anew, and Via says that we were here.
+//! RFC 9110 §7.6, RFC 9112 §6
+
+use std::io::{self, Read};
+use std::net::{Shutdown, TcpStream};
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::SeqCst;
+use std::thread;
+use std::time::Duration;
+
+use super::origins::NoWay;
+use super::relay::{Marked, PIECE, Sender};
+use super::target::rewritten;
+use super::{Asked, Proxy, Session, Upload};
+use crate::connections::STACK;
+use crate::error::{Error, is_timeout};
+use crate::http::bad::Bad;
+use crate::http::body::{Body, Framing};
+use crate::http::cache::stored::add_line;
+use crate::http::date;
+use crate::http::explain;
+use crate::http::fields::Fields;
+use crate::http::hop::end_to_end;
+use crate::http::message::{Response, Version};
+use crate::http::origin::{self, Follows, NoResponse};
+use crate::http::url::Url;
+use crate::http::wire::Wire;
+use crate::net;
+use crate::trace::{Party, Trace};
+
+/// What the origin answered: the connection stands at the body.
+pub struct Answer {
+    pub wire: Wire,
+    pub head: Vec<u8>,
+    pub follows: Follows,
+    /// When the request left and the answer came: of the clock.
+    pub times: (i64, i64),
+}
+
+/// The fields by which a client asks for something on a condition, or for a
+/// part. When the cache asks for itself, it asks for the whole.
+const OF_CLIENT: [&str; 4] =
+    ["if-none-match", "if-modified-since", "range", "if-range"];
+
+/// The request as it goes on. `condition`: the cache asks whether what it
+/// has is still good; `whole`: it asks for all, for all.
+pub fn request_head(
+    asked: &Asked,
+    pseudonym: &str,
+    condition: Option<&str>,
+    whole: bool,
+) -> Vec<u8> {
+    let (request, url) = (asked.request, asked.url);
+    let fields = &request.fields;
+    let mut head = Vec::with_capacity(512);
+    // "If a proxy receives an OPTIONS request with an absolute-form of
+    // request-target in which the URI has an empty path and no query
+    // component, then the last proxy on the request chain MUST send a
+    // request-target of "*"" RFC 9112 §3.2.4
+    let asterisk = request.method == "OPTIONS" && url.path == "/" && !asked.lab;
+    let target = if asterisk { "*" } else { &url.path };
+    let line = format!("{} {target} HTTP/1.1\r\n", request.method);
+    head.extend_from_slice(line.as_bytes());
+    // "the proxy MUST ignore the received Host header field (if any) and
+    // instead replace it with the host information of the request-target"
+    // RFC 9112 §3.2.2
+    add_line(&mut head, b"Host", url.authority().as_bytes());
+    for (name, value) in end_to_end(fields) {
+        let is = |other: &str| name.eq_ignore_ascii_case(other.as_bytes());
+        let of_client = whole && OF_CLIENT.iter().any(|n| is(n));
+        let forwards = is("max-forwards") && is_counted(request.method);
+        if is("host") || of_client || is("content-length") {
+            continue;
+        }
+        match forwards.then(|| max_forwards(fields)).flatten() {
+            Some(n) => {
+                let less = n.saturating_sub(1).to_string();
+                add_line(&mut head, name, less.as_bytes());
+            }
+            None => add_line(&mut head, name, value),
+        }
+    }
+    head.extend_from_slice(condition.unwrap_or_default().as_bytes());
+    if fields.list("te").any(|t| t.eq_ignore_ascii_case(b"trailers")) {
+        head.extend_from_slice(b"TE: trailers\r\nConnection: TE\r\n");
+    }
+    let via = via(request.version, pseudonym);
+    add_line(&mut head, b"Via", via.as_bytes());
+    let marked = Marked::anew(asked.framing, Version::Http11);
+    head.extend_from_slice(marked.field().as_bytes());
+    head.extend_from_slice(b"\r\n");
+    head
+}
+
+/// "1.1 topdown-1a2b3c4d": the version that was received, and by whom.
+/// RFC 9110 §7.6.3
+pub fn via(received: Version, pseudonym: &str) -> String {
+    match received {
+        Version::Http10 => format!("1.0 {pseudonym}"),
+        Version::Http11 => format!("1.1 {pseudonym}"),
+    }
+}
+
+/// Max-Forwards is "only defined for the TRACE and OPTIONS methods".
+/// RFC 9110 §7.6.2
+pub fn is_counted(method: &str) -> bool {
+    matches!(method, "TRACE" | "OPTIONS")
+}
+
+pub fn max_forwards(fields: &Fields) -> Option<u64> {
+    crate::http::body::decimal(fields.get("max-forwards")?)
+}
+
+/// Has the request passed here before? RFC 9110 §7.6.3: each proxy's line is
+/// "received-protocol RWS received-by".
+pub fn came_by(fields: &Fields, pseudonym: &str) -> bool {
+    let by = |member: &[u8]| {
+        let mut words = member.split(|b| *b == b' ').skip(1);
+        words.next() == Some(pseudonym.as_bytes())
+    };
+    fields.list("via").any(by)
+}
+
+/// The status line of a response, as it came, in our version.
+pub fn status_line(head: &[u8]) -> Vec<u8> {
+    let line = head.split(|b| *b == b'\n').next().unwrap_or_default();
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
+    let rest = line.get(8..).unwrap_or_default();
+    [b"HTTP/1.1", rest].concat()
+}
+
+/// Status line and fields of an answer that goes on, without the framing.
+pub fn response_lines(
+    status_line: &[u8],
+    response: &Response,
+    pseudonym: &str,
+) -> Vec<u8> {
+    let mut lines = status_line.to_vec();
+    lines.extend_from_slice(b"\r\n");
+    for (name, value) in end_to_end(&response.fields) {
+        add_line(&mut lines, name, value);
+    }
+    let via = via(response.version, pseudonym);
+    add_line(&mut lines, b"Via", via.as_bytes());
+    lines
+}
+
+/// For a page in the lab's form, where an absolute path leads to the proxy.
+pub fn with_lab_location(lines: Vec<u8>, of: &Url) -> Vec<u8> {
+    let mut out = Vec::with_capacity(lines.len() + 64);
+    for line in lines.split_inclusive(|b| *b == b'\n') {
+        let is_location =
+            line.get(..9).is_some_and(|n| n.eq_ignore_ascii_case(b"location:"));
+        let location = is_location.then(|| line[9..].trim_ascii());
+        let text = location.and_then(|l| std::str::from_utf8(l).ok());
+        match text.and_then(|text| rewritten(text, of)) {
+            Some(to) => add_line(&mut out, b"Location", to.as_bytes()),
+            None => out.extend_from_slice(line),
+        }
+    }
+    out
+}
+
+impl Proxy {
+    /// Sends a request whose body is here, and reads the answer's head. A
+    /// request that may be repeated goes over a connection that is open
+    /// already, and once more over a new one if that turns out closed.
+    pub fn ask(
+        &self,
+        asked: &Asked,
+        head: &[u8],
+        mut pass_on: impl FnMut(&Response),
+    ) -> Result<Answer, NoWay> {
+        // "A proxy MUST NOT automatically retry non-idempotent requests."
+        // RFC 9110 §9.2.2
+        let repeatable = matches!(
+            asked.request.method,
+            "GET" | "HEAD" | "PUT" | "DELETE" | "OPTIONS" | "TRACE"
+        );
+        let (url, inside) = (asked.url, asked.inside);
+        let kept = repeatable.then(|| self.origins.take(url, inside));
+        if let Some(wire) = kept.flatten() {
+            self.trace.fact(|| "an open connection is used again".into());
+            match self.ask_over(wire, asked, head, &mut pass_on) {
+                Err(NoResponse::Silence(_)) => {
+                    self.trace.fact(|| "it was closed: once more".into());
+                }
+                other => return other.map_err(|e| NoWay::Fault(e.into())),
+            }
+        }
+        let wire = self.origins.connect(url, inside, &self.trace)?;
+        let answer = self.ask_over(wire, asked, head, &mut pass_on);
+        answer.map_err(|e| NoWay::Fault(e.into()))
+    }
+
+    fn ask_over(
+        &self,
+        wire: Wire,
+        asked: &Asked,
+        head: &[u8],
+        pass_on: impl FnMut(&Response),
+    ) -> Result<Answer, NoResponse> {
+        let now = date::now();
+        origin::send(&wire, head, &asked.body, &self.trace, asked.number)
+            .map_err(NoResponse::Silence)?;
+        self.await_answer(wire, asked, now, pass_on)
+    }
+
+    /// Reads up to the end of the final answer's head.
+    fn await_answer(
+        &self,
+        mut wire: Wire,
+        asked: &Asked,
+        sent: i64,
+        pass_on: impl FnMut(&Response),
+    ) -> Result<Answer, NoResponse> {
+        let (mut head, method) = (Vec::new(), asked.request.method);
+        let patience = self.origins.patience;
+        let trace = (&self.trace, asked.number);
+        let follows = origin::read_head(
+            &mut wire, method, &mut head, patience, trace, pass_on,
+        )?;
+        Ok(Answer { wire, head, follows, times: (sent, date::now()) })
+    }
+}
+
+/// 1xx go on to clients that know of them. RFC 9110 §15.2
+fn pass_on(asked: &Asked, trace: &Trace, client: &Wire, interim: &Response) {
+    if asked.request.version == Version::Http10 {
+        return;
+    }
+    let mut head = format!("HTTP/1.1 {} \r\n", interim.status).into_bytes();
+    for (name, value) in end_to_end(&interim.fields) {
+        add_line(&mut head, name, value);
+    }
+    head.extend_from_slice(b"\r\n");
+    explain::head(trace, Party::AsServer, asked.number, &head, 0);
+    // a client that has gone is noticed soon enough
+    let _ = client.send(&head, b"");
+}
+
+impl Session<'_> {
+    /// Asks the origin for this client.
+    pub fn ask(&self, asked: &Asked, head: &[u8]) -> Result<Answer, NoWay> {
+        let (proxy, client) = (self.proxy, &self.wire);
+        proxy.ask(asked, head, |r| pass_on(asked, &proxy.trace, client, r))
+    }
+
+    /// Sends a request whose body is still coming: that passes through a
+    /// thread of its own, so that an early answer is heard. `with` gets the
+    /// answer; what it returns is the end of the request.
+    pub fn ask_with_upload<T>(
+        &mut self,
+        asked: &Asked,
+        head: &[u8],
+        with: impl FnOnce(&mut Self, Result<Answer, NoWay>) -> T,
+    ) -> T {
+        let proxy = self.proxy;
+        let trace = &proxy.trace;
+        let upload = Arc::new(Upload::default());
+        self.upload = Some(upload.clone());
+        let inside = asked.inside;
+        let wire = match proxy.origins.connect(asked.url, inside, trace) {
+            Ok(wire) => wire,
+            Err(no_way) => return with(self, Err(no_way)),
+        };
+        // the thread gets the reader; here remains what answers
+        let writer = Wire::new(self.wire.socket.clone(), None);
+        let mut reader = std::mem::replace(&mut self.wire, writer);
+        let (origin, number) = (wire.socket.clone(), asked.number);
+        let (limit, now) = (proxy.limits.idle, date::now());
+        let outcome = thread::scope(|scope| {
+            let sent = origin::send(&wire, head, b"", trace, number);
+            let to = origin.clone();
+            let (framing, state) = (asked.framing, upload.clone());
+            let reader = &mut reader;
+            let run = move || pass_upload(reader, framing, to, &state, limit);
+            let thread = thread::Builder::new().stack_size(STACK);
+            let started = thread.spawn_scoped(scope, run);
+            let answer = match (sent, started) {
+                (Err(error), _) => Err(NoWay::Fault(error)),
+                (_, Err(source)) => {
+                    let doing = "start a thread".into();
+                    Err(NoWay::Fault(Error::Io { doing, source }))
+                }
+                _ => {
+                    let to = |r: &Response| {
+                        pass_on(asked, trace, &self.wire, r);
+                    };
+                    let answer = proxy.await_answer(wire, asked, now, to);
+                    answer.map_err(|e| NoWay::Fault(e.into()))
+                }
+            };
+            let outcome = with(self, answer);
+            // whoever still sends is told that nobody listens
+            let _ = origin.shutdown(Shutdown::Both);
+            outcome
+        });
+        self.wire = reader;
+        outcome
+    }
+}
+
+/// Passes a request's body on to the origin. A fault of the client's ends
+/// the connection there, so that the origin never takes a part for the whole.
+fn pass_upload(
+    client: &mut Wire,
+    framing: Framing,
+    origin: Arc<TcpStream>,
+    upload: &Upload,
+    limit: Duration,
+) {
+    let marked = Marked::anew(framing, Version::Http11);
+    let mut sender = Sender::new(origin.clone(), marked);
+    let mut body = Body::new(client, framing);
+    let mut piece = vec![0; PIECE];
+    loop {
+        let nothing_here = body.source().buffered().is_empty();
+        if nothing_here && !body.is_at_end() {
+            // an answer may have come already: then there is nobody to send to
+            if sender.flush().is_err() {
+                return;
+            }
+            match wait_for_client(&body.source().socket, &origin, limit) {
+                Ok(true) => {}
+                Ok(false) => return,
+                Err(error) => {
+                    let bad = is_timeout(&error).then_some(Bad::TooSlow);
+                    return give_up(upload, bad, &origin);
+                }
+            }
+        }
+        match body.read(&mut piece) {
+            Ok(0) => break,
+            Ok(count) => sender.put(&piece[..count]),
+            Err(error) => {
+                return give_up(upload, Bad::from_io(&error), &origin);
+            }
+        }
+        upload.all_read.store(body.is_at_end(), SeqCst);
+    }
+    upload.all_read.store(true, SeqCst);
+    sender.put_end(&body.trailers);
+    let _ = sender.flush();
+}
+
+fn give_up(upload: &Upload, bad: Option<Bad>, origin: &TcpStream) {
+    if let Some(bad) = bad {
+        let _ = upload.fault.set(bad);
+    }
+    let _ = origin.shutdown(Shutdown::Both);
+}
+
+/// False: the origin's side was closed meanwhile.
+fn wait_for_client(
+    client: &TcpStream,
+    origin: &TcpStream,
+    limit: Duration,
+) -> io::Result<bool> {
+    let wait = |socket: &TcpStream, events| libc::pollfd {
+        fd: socket.as_raw_fd(),
+        events,
+        revents: 0,
+    };
+    let mut waits = [wait(client, libc::POLLIN), wait(origin, 0)];
+    net::poll(&mut waits, limit)?;
+    Ok(waits[1].revents == 0)
+}

@@ -1,0 +1,233 @@
+//! The leader of a fetch: it reads the body once, for the store, for its own
+//! client and for all that follow; and each goes at its own pace.
+
+use std::io::{self, ErrorKind, Read};
+use std::net::TcpStream;
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Proxy;
+use super::collapse::{Fetch, Stage};
+use super::relay::{PIECE, Sender};
+use crate::error::is_timeout;
+use crate::http::body::Body;
+use crate::http::cache::store::Store;
+use crate::http::cache::stored::{Content, Stored};
+use crate::http::cache::why::WhyNot;
+use crate::http::wire::Wire;
+use crate::net;
+
+/// A look at the followers, when nothing else can be done.
+const MOMENT: Duration = Duration::from_millis(100);
+
+/// Room that is asked for at a time, while the length is unknown.
+const STEP: u64 = 64 * 1024;
+
+/// What was reserved of the cache, until it is given back.
+struct Room<'a> {
+    store: &'a Store,
+    reserved: u64,
+}
+
+impl Room<'_> {
+    /// For an object of so many octets, so far.
+    fn has(&mut self, length: u64) -> Result<(), WhyNot> {
+        if length > self.store.greatest() {
+            return Err(WhyNot::TooLarge);
+        }
+        while length > self.reserved {
+            let more = (length - self.reserved).max(STEP);
+            if !self.store.reserve(more) {
+                return Err(WhyNot::NoRoom);
+            }
+            self.reserved += more;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Room<'_> {
+    fn drop(&mut self) {
+        self.store.release(self.reserved);
+    }
+}
+
+/// How a fetch that came to its end fared.
+pub struct Shared {
+    /// Was it stored?
+    pub kept: Result<(), WhyNot>,
+    /// The client has all of it.
+    pub delivered: bool,
+}
+
+impl Proxy {
+    /// Reads the body to its end, into the fetch and to the client; then
+    /// stores it. An error says that the body did not come to its end. A
+    /// client that leaves ends a fetch that nobody else waits for, unless it
+    /// is for the store's sake.
+    pub fn share(
+        &self,
+        store: &Store,
+        stored: Stored,
+        fetch: &Fetch,
+        body: &mut Body<Wire>,
+        mut client: Option<&mut Sender>,
+        for_store: bool,
+    ) -> io::Result<Shared> {
+        let mut room = Room { store, reserved: 0 };
+        let mut kept = room.has(stored.length.unwrap_or(0));
+        fetch.begin(Arc::new(stored.clone()));
+        let mut own = client.as_deref().map(|_| 0);
+        let mut length = 0;
+        let mut piece = vec![0; PIECE];
+        let ended = loop {
+            if kept.is_err() {
+                fetch.let_go();
+            }
+            // what is there already leaves together
+            let more_here = !body.source().buffered().is_empty();
+            if (!more_here || body.is_at_end())
+                && !feed(client.as_deref_mut(), fetch, &mut own)
+            {
+                own = None;
+            }
+            if body.is_at_end() {
+                break Ok(());
+            }
+            if own.is_none() && !for_store && !fetch.is_followed() {
+                break Err(ErrorKind::BrokenPipe.into());
+            }
+            let pending = own.is_some()
+                && client.as_deref().is_some_and(|c| !c.is_empty());
+            let has_room = fetch.has_room(own);
+            if !has_room && !pending {
+                fetch.wait_for_followers(MOMENT);
+                continue;
+            }
+            let socket = client.as_deref().filter(|_| own.is_some());
+            let socket = socket.map(|c| &*c.socket);
+            match self.wait(body, has_room, socket, pending) {
+                Ok(Ready::Origin) => {}
+                Ok(Ready::Client) => continue,
+                Ok(Ready::ClientGone) => {
+                    own = None;
+                    continue;
+                }
+                Err(error) => break Err(error),
+            }
+            match body.read(&mut piece) {
+                Err(error) => break Err(error),
+                Ok(count) => {
+                    length += count as u64;
+                    kept = kept.and_then(|()| room.has(length));
+                    fetch.push(&piece[..count]);
+                }
+            }
+        };
+        if let Err(error) = ended {
+            fetch.end(Stage::Broken);
+            return Err(error);
+        }
+        let whole = fetch.whole(&body.trailers);
+        let kept = kept.and_then(|()| {
+            let content =
+                Content::Memory(Arc::new(whole.ok_or(WhyNot::Overtaken)?));
+            let length = Some(length);
+            store.keep(Stored { length, content, ..stored })
+        });
+        fetch.end(Stage::Whole);
+        let delivered = match (client, own) {
+            (Some(client), Some(position)) => {
+                finish(client, fetch, position, &body.trailers).is_ok()
+            }
+            _ => false,
+        };
+        Ok(Shared { kept, delivered })
+    }
+
+    /// Waits for the origin to say more, or the client to take more.
+    fn wait(
+        &self,
+        body: &Body<Wire>,
+        has_room: bool,
+        client: Option<&TcpStream>,
+        pending: bool,
+    ) -> io::Result<Ready> {
+        if has_room && !body.source().buffered().is_empty() {
+            return Ok(Ready::Origin);
+        }
+        let fd = |socket: &TcpStream| socket.as_raw_fd();
+        let mut waits = [
+            libc::pollfd {
+                fd: if has_room { fd(&body.source().socket) } else { -1 },
+                events: libc::POLLIN,
+                revents: 0,
+            },
+            libc::pollfd {
+                fd: client.map_or(-1, fd),
+                events: if pending { libc::POLLOUT } else { 0 },
+                revents: 0,
+            },
+        ];
+        let limit = match has_room {
+            true => self.origins.patience,
+            false => self.limits.send,
+        };
+        match net::poll(&mut waits, limit) {
+            Err(e) if is_timeout(&e) && !has_room => Ok(Ready::ClientGone),
+            Err(error) => Err(error),
+            Ok(()) if waits[0].revents != 0 => Ok(Ready::Origin),
+            Ok(()) if waits[1].revents == libc::POLLOUT => Ok(Ready::Client),
+            Ok(()) => Ok(Ready::ClientGone),
+        }
+    }
+}
+
+/// The rest, at the client's own pace.
+fn finish(
+    client: &mut Sender,
+    fetch: &Fetch,
+    mut position: u64,
+    trailers: &[u8],
+) -> io::Result<()> {
+    loop {
+        let piece = fetch.piece(position);
+        position += piece.len() as u64;
+        client.put(&piece);
+        if piece.is_empty() {
+            client.put_end(trailers);
+            return client.flush();
+        }
+        client.flush()?;
+    }
+}
+
+enum Ready {
+    Origin,
+    Client,
+    ClientGone,
+}
+
+/// Gives the client what it takes at once. False: it has gone.
+fn feed(
+    client: Option<&mut Sender>,
+    fetch: &Fetch,
+    own: &mut Option<u64>,
+) -> bool {
+    let (Some(client), Some(position)) = (client, own) else { return false };
+    loop {
+        let piece = match client.waiting() < PIECE {
+            true => fetch.piece(*position),
+            false => Vec::new(),
+        };
+        *position += piece.len() as u64;
+        client.put(&piece);
+        if client.flush_some().is_err() {
+            return false;
+        }
+        if piece.is_empty() || !client.is_empty() {
+            return true;
+        }
+    }
+}

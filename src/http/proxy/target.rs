@@ -1,0 +1,178 @@
+//! Where a request leads: the two ways to ask a proxy.
+//!
+//! ```text
+//! GET http://www.example.com/path HTTP/1.1     a browser's proxy setting
+//! GET /www.example.com/path HTTP/1.1           the lab's form, with
+//!                                              http://localhost:8888 before
+//! ```
+//!
+//! In the lab's form the browser takes the proxy for the server, and asks it
+//! for whatever a page links to by path alone: `GET /style.css`. The Referer
+//! then tells whose page that was.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::http::message::{Request, Target, is_host_and_port};
+use crate::http::url::Url;
+
+/// The name by which the proxy's own page is asked for.
+const OWN_NAME: &str = "topdown.proxy";
+
+/// Paths remembered whose host only a Referer told.
+const MAX_REFERRED: usize = 1024;
+
+/// Where a request leads.
+pub enum Goal {
+    /// To an origin server; `lab`: asked for in the lab's form.
+    Origin { url: Url, lab: bool },
+    /// Through, to whatever is spoken there: CONNECT.
+    Tunnel(Url),
+    /// The proxy's own page.
+    Own,
+    /// Nowhere: a status, and why.
+    Nowhere(u16, &'static str),
+}
+
+/// What was asked for by path alone, and of which host it is: a style sheet
+/// found by its page's Referer is the Referer of its own pictures.
+#[derive(Default)]
+pub struct Referred(Mutex<HashMap<String, String>>);
+
+/// Where a request leads.
+pub fn goal(request: &Request, referred: &Referred) -> Goal {
+    match request.target {
+        Target::Authority(authority) => tunnel(authority),
+        Target::Absolute { scheme, authority, path } => {
+            if scheme.eq_ignore_ascii_case("https") {
+                return Goal::Nowhere(501, HTTPS);
+            }
+            match url(authority, path) {
+                Some(url) if url.host == OWN_NAME => Goal::Own,
+                Some(url) => Goal::Origin { url, lab: false },
+                None => Goal::Nowhere(400, "The target names no host."),
+            }
+        }
+        Target::Asterisk => Goal::Own,
+        Target::Origin(path) => match path.split('?').next() {
+            Some("/") => Goal::Own,
+            _ => lab_form(request, &path[1..], referred),
+        },
+    }
+}
+
+const HTTPS: &str = "An https page is not asked for like this: give the \
+                     browser this proxy for https, too, and it will ask for \
+                     a tunnel (CONNECT).";
+
+fn tunnel(authority: &str) -> Goal {
+    // no scheme's default port here: "host:80" has to be said
+    match Url::parse(&format!("http://{authority}/")) {
+        Ok(url) if !url.host.is_empty() => Goal::Tunnel(url),
+        _ => Goal::Nowhere(400, "CONNECT names no host and port."),
+    }
+}
+
+/// The target's path and query are not touched: "A proxy MUST NOT modify the
+/// "absolute-path" and "query" parts of the received target URI when
+/// forwarding it to the next inbound server except as required by that
+/// forwarding protocol." RFC 9110 §7.7
+fn url(authority: &str, path: &str) -> Option<Url> {
+    let mut url = Url::parse(&format!("http://{authority}/")).ok()?;
+    match path.as_bytes().first() {
+        None => {}
+        Some(b'/') => url.path = path.to_string(),
+        Some(_) => url.path.push_str(path),
+    }
+    (!url.host.is_empty()).then_some(url)
+}
+
+/// `path` is without its first slash.
+fn lab_form(request: &Request, path: &str, referred: &Referred) -> Goal {
+    let asked = written(path);
+    let typed = path.starts_with("http:/");
+    let origin = referrer(request).and_then(|page| {
+        let of_page = written(&page[1..]);
+        referred.lock().get(page).cloned().or(of_page.map(|u| u.authority()))
+    });
+    match (asked, origin) {
+        // a page that links on by path: the path is its own host's
+        (asked, Some(origin))
+            if !typed
+                && asked.as_ref().is_none_or(|u| u.authority() != origin) =>
+        {
+            match url(&origin, &format!("/{path}")) {
+                Some(url) => {
+                    referred.remember(format!("/{path}"), origin);
+                    Goal::Origin { url, lab: true }
+                }
+                None => Goal::Nowhere(400, NO_HOST),
+            }
+        }
+        (Some(url), _) => Goal::Origin { url, lab: true },
+        (None, _) if path.starts_with("https:/") => Goal::Nowhere(501, HTTPS),
+        (None, _) => Goal::Nowhere(400, NO_HOST),
+    }
+}
+
+const NO_HOST: &str = "The path names no host. It is asked like this: \
+                       http://localhost:8888/www.example.com/path";
+
+/// `www.example.com/path` or `http://www.example.com/path`; some programs
+/// make one slash of two.
+fn written(path: &str) -> Option<Url> {
+    let rest = match path.strip_prefix("http:/") {
+        Some(rest) => rest.strip_prefix('/').unwrap_or(rest),
+        None => path,
+    };
+    let end = rest.find(['/', '?']).unwrap_or(rest.len());
+    let (authority, path) = rest.split_at(end);
+    let good = !authority.is_empty()
+        && !authority.ends_with(':')
+        && is_host_and_port(authority.as_bytes());
+    good.then(|| url(authority, path))?
+}
+
+/// The path of the page that links here, when it came through this proxy in
+/// the lab's form: its host is ours.
+fn referrer<'a>(request: &Request<'a>) -> Option<&'a str> {
+    let (referer, own) =
+        (request.fields.text("referer")?, request.fields.text("host")?);
+    let page = referer.strip_prefix("http://")?.strip_prefix(own)?;
+    (page.starts_with('/') && page.len() > 1).then_some(page)
+}
+
+/// A Location as the lab's form has it, so that the browser comes back to the
+/// proxy; `None`: it may stay as it is.
+pub fn rewritten(location: &str, of: &Url) -> Option<String> {
+    if let Some(network_path) = location.strip_prefix("//") {
+        return Some(format!("/http://{network_path}"));
+    }
+    if location.starts_with('/') {
+        return Some(format!("/{}{location}", of.authority()));
+    }
+    let scheme = location.get(..7)?;
+    if !scheme.eq_ignore_ascii_case("http://") {
+        return None;
+    }
+    match Url::parse(location) {
+        Ok(to) if to.same_origin(of) => {
+            Some(format!("/{}{}", to.authority(), to.path))
+        }
+        _ => Some(format!("/http://{}", &location[7..])),
+    }
+}
+
+impl Referred {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, String>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn remember(&self, path: String, origin: String) {
+        let mut known = self.lock();
+        if known.len() >= MAX_REFERRED {
+            known.clear();
+        }
+        known.insert(path, origin);
+    }
+}
