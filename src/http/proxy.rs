@@ -14,7 +14,7 @@
 //! $ curl -x localhost:8888 http://www.example.com/
 //! ```
 //!
-//! Read `run`, `Session::request`, then `proxy/answer.rs` (from the store or
+//! Read `run`, `Session::request` in `proxy/session.rs`, then `proxy/answer.rs` (from the store or
 //! from the origin?), `proxy/forward.rs` (there and back), `cache.rs` (the
 //! rules). `proxy/tunnel.rs` is CONNECT.
 //!
@@ -30,26 +30,23 @@ mod forward;
 mod origins;
 mod page;
 mod relay;
+mod reuse;
+mod session;
 mod share;
 mod target;
 mod tunnel;
+mod validate;
 
-use std::net::TcpStream;
-use std::sync::atomic::{AtomicBool, AtomicUsize};
-use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::time::Duration;
 
-use super::bad::Bad;
-use super::body::{Body, Framing, keeps_open};
 use super::cache::store::Store;
-use super::explain;
-use super::fields::Span;
 use super::limits::Limits;
 use super::log;
-use super::message::{Request, Version};
 use super::reply::Reply;
-use super::url::Url;
-use super::wire::{NoHead, Wire};
+use super::wire::Wire;
 use crate::Tool;
 use crate::args::{self, Args, text};
 use crate::connections::{Connection, Connections, MAX_CONNECTIONS, contain};
@@ -57,11 +54,12 @@ use crate::error::{Doing, Error, Outcome};
 use crate::net::{self, Family};
 use crate::output::say;
 use crate::trace::{Party, Trace};
-use access::{Access, Denied};
+use access::Access;
 use collapse::Fetches;
-use counts::{Counts, Dealt};
+use counts::Counts;
 use origins::Origins;
-use target::{Goal, Referred, goal};
+use session::{Next, Session};
+use target::Referred;
 
 pub static TOOL: Tool = Tool {
     name: "web-proxy",
@@ -174,10 +172,7 @@ struct Options {
 }
 
 impl Options {
-    fn from_args(
-        mut args: Args,
-        listen: std::net::SocketAddr,
-    ) -> Result<Options, Error> {
+    fn from_args(mut args: Args, listen: SocketAddr) -> Result<Options, Error> {
         let access = Access::from_args(&mut args, listen)?;
         let size = args.value("--cache-size", args::size)?;
         let directory = args.value("--cache-dir", text)?;
@@ -206,7 +201,7 @@ impl Options {
         })
     }
 
-    fn proxy(self, own: std::net::SocketAddr) -> Result<Proxy, Error> {
+    fn proxy(self, own: SocketAddr) -> Result<Proxy, Error> {
         let number = getrandom::u32().unwrap_or(std::process::id());
         Ok(Proxy {
             store: self.store,
@@ -248,17 +243,7 @@ fn refuse(proxy: &Proxy, socket: TcpStream) {
 fn serve(proxy: &Arc<Proxy>, connection: Connection) -> bool {
     let client = connection.client;
     proxy.trace.fact(|| format!("a connection socket for {client}"));
-    let socket = connection.socket.clone();
-    let wire = Wire::new(socket, Some(proxy.limits.idle));
-    let mut session = Session {
-        proxy,
-        inside: client.ip().to_canonical().is_loopback(),
-        connection,
-        wire,
-        reply: Reply::new(),
-        upload: None,
-        served: 0,
-    };
+    let mut session = Session::new(proxy, connection);
     let (mut head, mut spans) = (Vec::new(), Vec::new());
     let next = loop {
         match session.request(&mut head, &mut spans) {
@@ -272,234 +257,4 @@ fn serve(proxy: &Arc<Proxy>, connection: Connection) -> bool {
         session.wire.close_gently();
     }
     served
-}
-
-/// What one connection's thread works with.
-pub struct Session<'a> {
-    proxy: &'a Arc<Proxy>,
-    connection: Connection,
-    wire: Wire,
-    /// The client is on this machine.
-    inside: bool,
-    /// For the proxy's own words.
-    reply: Reply,
-    /// The request's body that is just being passed on.
-    upload: Option<Arc<Upload>>,
-    served: u64,
-}
-
-/// How far a request's body has come on its way through.
-#[derive(Default)]
-pub struct Upload {
-    /// The last octet was read from the client.
-    all_read: AtomicBool,
-    /// The rule that the client broke in it.
-    fault: OnceLock<Bad>,
-}
-
-/// How a connection goes on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Next {
-    Request,
-    Close,
-    /// The client may still be sending: let it see our answer.
-    CloseGently,
-}
-
-/// A request for an origin server.
-pub struct Asked<'a> {
-    request: &'a Request<'a>,
-    url: &'a Url,
-    /// The key of the cache.
-    uri: Arc<str>,
-    /// It was asked for in the lab's form.
-    lab: bool,
-    framing: Framing,
-    /// The body, as far as it is short and here already.
-    body: Vec<u8>,
-    /// The head as the client sent it.
-    head: &'a [u8],
-    /// The client is on this machine.
-    inside: bool,
-    /// Tells conversations apart.
-    number: u64,
-    started: Instant,
-}
-
-impl Session<'_> {
-    /// One request, one answer. `head` and `spans` are room for the
-    /// request's head and for where its fields stand.
-    fn request(&mut self, head: &mut Vec<u8>, spans: &mut Vec<Span>) -> Next {
-        let proxy = self.proxy;
-        let may_wait = self.connection.set_idle(true);
-        if !may_wait && self.wire.buffered().is_empty() {
-            return Next::Close;
-        }
-        // (i) wait for a request
-        let received = self.wire.read_head(head, proxy.limits.header, true);
-        self.connection.set_idle(false);
-        let mut dealt = Dealt::new(head);
-        match received {
-            Ok(()) => {}
-            Err(NoHead::Closed | NoHead::Idle | NoHead::Broken(_)) => {
-                return Next::Close;
-            }
-            Err(NoHead::Slow) => return self.bad(Bad::TooSlow, &mut dealt),
-            Err(NoHead::Bad(bad)) => return self.bad(bad, &mut dealt),
-        }
-        let number = self.connection.number;
-        explain::head(&proxy.trace, Party::Client, number, head, 0);
-        let request = match Request::parse(head, spans) {
-            Ok(request) => request,
-            Err(bad) => return self.bad(bad, &mut dealt),
-        };
-        dealt.request = Some(&request);
-        let framing = match Framing::of_request(&request) {
-            Ok(framing) => framing,
-            Err(bad) => return self.bad(bad, &mut dealt),
-        };
-        let fields = &request.fields;
-        match proxy.access.admit(self.connection.client.ip(), fields) {
-            Ok(()) => {}
-            Err(denied) => return self.deny(&denied, framing, &mut dealt),
-        }
-        let expects = fields.get("expect").filter(|e| {
-            request.version == Version::Http11
-                && !e.eq_ignore_ascii_case(b"100-continue")
-        });
-        if expects.is_some() {
-            return self.bad(Bad::Expectation, &mut dealt);
-        }
-        let started = Instant::now();
-        match goal(&request, &proxy.referred) {
-            Goal::Tunnel(url) => self.tunnel(&url, &mut dealt),
-            Goal::Own => self.own_page(framing, &mut dealt),
-            Goal::Nowhere(status, why) => {
-                self.say(status, why, framing, &mut dealt)
-            }
-            Goal::Origin { url, lab } => {
-                let uri = url.to_string().into();
-                let asked = Asked {
-                    request: &request,
-                    url: &url,
-                    uri,
-                    lab,
-                    framing,
-                    body: self.short_body(framing),
-                    head,
-                    inside: self.inside,
-                    number,
-                    started,
-                };
-                self.answer(&asked, &mut dealt)
-            }
-        }
-    }
-
-    /// A body that is here as a whole goes on with its head. What is longer
-    /// goes through a thread of its own.
-    fn short_body(&mut self, framing: Framing) -> Vec<u8> {
-        let here = self.wire.buffered().len() as u64;
-        let mut body = Vec::new();
-        if let Framing::Length(length) = framing {
-            if length <= here {
-                let read = &mut Body::new(&mut self.wire, framing);
-                let _ = std::io::Read::read_to_end(read, &mut body);
-            }
-        }
-        body
-    }
-
-    /// Answers a request that breaks a rule, and ends the connection: what
-    /// comes next on it could be anything.
-    fn bad(&mut self, bad: Bad, dealt: &mut Dealt) -> Next {
-        self.proxy.trace.why(|| format!("{}: {bad}", bad.status()));
-        self.reply.page(bad.status(), &format!("{bad}."));
-        self.send_reply(true, dealt)
-    }
-
-    /// 403, or 407 with the way to say who one is. RFC 9110 §11.7.1
-    fn deny(
-        &mut self,
-        denied: &Denied,
-        framing: Framing,
-        dealt: &mut Dealt,
-    ) -> Next {
-        match denied {
-            Denied::Address => {
-                self.reply.page(403, "This proxy is not for your network.");
-            }
-            Denied::Unknown => {
-                self.reply.page(407, "This proxy is for users that it knows.");
-                let realm = "Basic realm=\"topdown\", charset=\"UTF-8\"";
-                self.reply.field("Proxy-Authenticate", realm);
-            }
-        }
-        self.send_reply(framing != Framing::Empty, dealt)
-    }
-
-    /// A page of our own that says why there is nothing else.
-    fn say(
-        &mut self,
-        status: u16,
-        why: &str,
-        framing: Framing,
-        dealt: &mut Dealt,
-    ) -> Next {
-        self.proxy.trace.why(|| format!("{status}: {why}"));
-        self.reply.page(status, why);
-        self.send_reply(framing != Framing::Empty, dealt)
-    }
-
-    /// Sends what stands in `reply`. `rest`: of the request some may be
-    /// unread, so that nothing can follow it.
-    fn send_reply(&mut self, rest: bool, dealt: &mut Dealt) -> Next {
-        let (mut old, mut head_only, mut stays) = (false, false, false);
-        if let Some(request) = dealt.request {
-            old = request.version == Version::Http10;
-            head_only = request.method == "HEAD";
-            stays = keeps_open(request.version, &request.fields);
-        }
-        let reply = &mut self.reply;
-        reply.close =
-            !stays || rest || self.connection.is_stopping() || self.proxy.once;
-        reply.end_head(old);
-        let content = if head_only { 0 } else { reply.content.length() };
-        let (trace, number) = (&self.proxy.trace, self.connection.number);
-        explain::head(trace, Party::AsServer, number, &reply.head, content);
-        let sent = reply.send(&self.wire, head_only);
-        (dealt.status, dealt.sent) = (reply.status, reply.sent);
-        let close = reply.close;
-        self.done(dealt);
-        match (sent, close) {
-            (Err(_), _) => Next::Close,
-            (Ok(()), false) => Next::Request,
-            (Ok(()), true) => Next::CloseGently,
-        }
-    }
-
-    /// One line in the log, and the numbers.
-    fn done(&mut self, dealt: &Dealt) {
-        self.served += 1;
-        self.proxy.counts.add(dealt);
-        if !self.proxy.quiet {
-            let fields = dealt.request.map(|r| &r.fields);
-            let client = self.connection.client.ip();
-            let (status, sent) = (dealt.status, dealt.sent);
-            let more = dealt.more();
-            log::access(client, dealt.line, fields, status, sent, &more);
-        }
-    }
-
-    /// May the next request come on this connection after an answer whose
-    /// end is marked?
-    fn stays(&self, request: &Request) -> bool {
-        let all_read = |upload: &Arc<Upload>| {
-            upload.all_read.load(std::sync::atomic::Ordering::SeqCst)
-        };
-        keeps_open(request.version, &request.fields)
-            && self.upload.as_ref().is_none_or(all_read)
-            && !self.connection.is_stopping()
-            && !self.proxy.once
-    }
 }

@@ -3,9 +3,6 @@
 //! of `proxy.rs`; the rules are in `cache.rs`.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering::SeqCst;
-use std::thread;
-use std::time::Instant;
 
 use super::collapse::{Lead, Role};
 use super::counts::{Dealt, From};
@@ -13,10 +10,9 @@ use super::forward::{
     Answer, came_by, is_counted, max_forwards, request_head, status_line,
 };
 use super::origins::NoWay;
-use super::{Asked, Next, Proxy, Session};
-use crate::connections::{STACK, contain};
+use super::session::{Asked, Next, Session};
 use crate::error::{Error, is_timeout};
-use crate::http::body::{Body, Framing};
+use crate::http::body::Framing;
 use crate::http::cache::store::Store;
 use crate::http::cache::stored::Stored;
 use crate::http::cache::why::WhyNot;
@@ -24,9 +20,6 @@ use crate::http::cache::{Reuse, Wants, may_reuse, may_stand_in};
 use crate::http::date;
 use crate::http::message::{Request, Response};
 use crate::http::reply::Content;
-
-/// Threads at a time that validate with nobody waiting.
-const MAX_VALIDATING: usize = 32;
 
 /// Why and how a request goes on to the origin.
 pub struct Plan<'a> {
@@ -58,7 +51,7 @@ impl<'p> Session<'p> {
         }
         // who asks from outside is not shown what only the inside may see
         if !asked.inside {
-            if let Err(no_way) = proxy.origins.addresses(asked.url, false) {
+            if let Err(no_way) = proxy.origins.addresses(&asked.url, false) {
                 return self.no_way(asked, &no_way, dealt);
             }
         }
@@ -98,7 +91,7 @@ impl<'p> Session<'p> {
                         self.validate_meanwhile(asked, &stored);
                     }
                     let from = From::Store;
-                    match self.from_store(asked, &stored, reuse, from, dealt) {
+                    match self.reuse(asked, &stored, reuse, from, dealt) {
                         Some(next) => return next,
                         // now nothing is stored
                         None => store.discard(&stored),
@@ -218,7 +211,7 @@ impl<'p> Session<'p> {
                     let from = From::Validated;
                     dealt.why = format!("{why}; then 304. RFC 9111 §4.3.4");
                     let reuse = Reuse::Fresh;
-                    self.from_store(asked, &stored, reuse, from, dealt)
+                    self.reuse(asked, &stored, reuse, from, dealt)
                         .unwrap_or(Next::Close)
                 }
                 // it speaks of another version: asked for anew as a whole
@@ -240,7 +233,7 @@ impl<'p> Session<'p> {
         dealt: &mut Dealt<'a>,
     ) -> Next {
         let reuse = Reuse::StaleOnError;
-        self.from_store(asked, stored, reuse, From::Store, dealt)
+        self.reuse(asked, stored, reuse, From::Store, dealt)
             .unwrap_or(Next::Close)
     }
 
@@ -275,103 +268,6 @@ impl<'p> Session<'p> {
         let (status, text) = explain_no_way(&authority, no_way);
         dealt.delay = asked.started.elapsed();
         self.say(status, &text, asked.framing, dealt)
-    }
-
-    /// Serves what is stale, and asks the origin at leisure. RFC 5861 §3
-    fn validate_meanwhile(&self, asked: &Asked, stored: &Arc<Stored>) {
-        let proxy = self.proxy;
-        if proxy.validating.fetch_add(1, SeqCst) >= MAX_VALIDATING {
-            proxy.validating.fetch_sub(1, SeqCst);
-            return;
-        }
-        let (head, url) = (asked.head.to_vec(), asked.url.clone());
-        let (uri, stored) = (asked.uri.clone(), stored.clone());
-        let (inside, lab) = (asked.inside, asked.lab);
-        let (number, own) = (asked.number, proxy.clone());
-        let run = move || {
-            let mut spans = Vec::new();
-            if let Ok(request) = Request::parse(&head, &mut spans) {
-                let asked = Asked {
-                    request: &request,
-                    url: &url,
-                    uri,
-                    lab,
-                    framing: Framing::Empty,
-                    body: Vec::new(),
-                    head: &head,
-                    inside,
-                    number,
-                    started: Instant::now(),
-                };
-                contain(|| own.validate(&asked, &stored));
-            }
-            own.validating.fetch_sub(1, SeqCst);
-        };
-        let thread = thread::Builder::new().stack_size(STACK);
-        if thread.spawn(run).is_err() {
-            proxy.validating.fetch_sub(1, SeqCst);
-        }
-    }
-}
-
-impl Proxy {
-    /// Asks the origin whether what is stored is still good, with no client
-    /// waiting; stores what comes instead.
-    fn validate(&self, asked: &Asked, stored: &Arc<Stored>) -> Option<()> {
-        let Role::Lead(lead) = self.fetches.join(&asked.uri) else {
-            return None; // somebody is at it
-        };
-        let condition = stored.condition();
-        let condition = condition.as_deref();
-        let head = request_head(asked, &self.pseudonym, condition, true);
-        let mut answer = self.ask(asked, &head, |_| ()).ok()?;
-        let line = status_line(&answer.head);
-        let mut spans = Vec::new();
-        let response = Response::parse(&mut answer.head, &mut spans).ok()?;
-        let mut at_end = true;
-        if response.status == 304 {
-            self.freshen(stored, &response, answer.times)?;
-        } else {
-            let (follows, times) = (answer.follows, answer.times);
-            let new =
-                self.storable(asked, &line, &response, follows, times).ok()?;
-            let mut body = Body::new(&mut answer.wire, follows.framing);
-            let store = self.store.as_ref()?;
-            self.share(store, new, &lead.fetch, &mut body, None, true).ok()?;
-            at_end = body.is_at_end();
-        }
-        let stays = answer.follows.stays_open && at_end;
-        self.origins.keep_if(stays, asked, answer.wire);
-        Some(())
-    }
-
-    /// Makes what is stored fresh by a 304, and its siblings of the same
-    /// strong tag. `None`: it speaks of another version. RFC 9111 §4.3.4
-    fn freshen(
-        &self,
-        stale: &Arc<Stored>,
-        response: &Response,
-        times: (i64, i64),
-    ) -> Option<Arc<Stored>> {
-        let store = self.store.as_ref()?;
-        if !stale.is_meant_by(response) {
-            store.discard(stale);
-            return None;
-        }
-        self.trace.why(|| {
-            "304: the copy is still good, and fresh again. RFC 9111 §4.3.4, \
-             KR 2.2.5"
-                .into()
-        });
-        let tag = stale.validators().etag;
-        for other in store.variants(&stale.uri) {
-            let same = other.validators().etag == tag && tag.starts_with('"');
-            if same && other.varies != stale.varies {
-                let fresh = other.freshened(response, times);
-                fresh.map(|fresh| store.replace(fresh));
-            }
-        }
-        Some(store.replace(stale.freshened(response, times)?))
     }
 }
 

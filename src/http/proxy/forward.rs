@@ -11,10 +11,11 @@ use std::sync::atomic::Ordering::SeqCst;
 use std::thread;
 use std::time::Duration;
 
+use super::Proxy;
 use super::origins::NoWay;
 use super::relay::{Marked, PIECE, Sender};
+use super::session::{Asked, Session, Upload};
 use super::target::rewritten;
-use super::{Asked, Proxy, Session, Upload};
 use crate::connections::STACK;
 use crate::error::{Error, is_timeout};
 use crate::http::bad::Bad;
@@ -53,7 +54,7 @@ pub fn request_head(
     condition: Option<&str>,
     whole: bool,
 ) -> Vec<u8> {
-    let (request, url) = (asked.request, asked.url);
+    let (request, url) = (asked.request, &asked.url);
     let fields = &request.fields;
     let mut head = Vec::with_capacity(512);
     // "If a proxy receives an OPTIONS request with an absolute-form of
@@ -180,7 +181,7 @@ impl Proxy {
             asked.request.method,
             "GET" | "HEAD" | "PUT" | "DELETE" | "OPTIONS" | "TRACE"
         );
-        let (url, inside) = (asked.url, asked.inside);
+        let (url, inside) = (&asked.url, asked.inside);
         let kept = repeatable.then(|| self.origins.take(url, inside));
         if let Some(wire) = kept.flatten() {
             self.trace.fact(|| "an open connection is used again".into());
@@ -263,7 +264,7 @@ impl Session<'_> {
         let upload = Arc::new(Upload::default());
         self.upload = Some(upload.clone());
         let inside = asked.inside;
-        let wire = match proxy.origins.connect(asked.url, inside, trace) {
+        let wire = match proxy.origins.connect(&asked.url, inside, trace) {
             Ok(wire) => wire,
             Err(no_way) => return with(self, Err(no_way)),
         };

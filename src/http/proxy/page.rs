@@ -5,7 +5,7 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use super::counts::{Dealt, Numbers, Recent};
-use super::{Next, Session};
+use super::session::{Next, Session};
 use crate::http::body::Framing;
 use crate::http::cache::store::Store;
 use crate::http::cache::stored::Stored;

@@ -28,6 +28,8 @@ const STEP: u64 = 64 * 1024;
 struct Room<'a> {
     store: &'a Store,
     reserved: u64,
+    /// What has come.
+    length: u64,
 }
 
 impl Room<'_> {
@@ -75,65 +77,25 @@ impl Proxy {
         mut client: Option<&mut Sender>,
         for_store: bool,
     ) -> io::Result<Shared> {
-        let mut room = Room { store, reserved: 0 };
-        let mut kept = room.has(stored.length.unwrap_or(0));
+        let mut room = Room { store, reserved: 0, length: 0 };
+        let kept = room.has(stored.length.unwrap_or(0));
         fetch.begin(Arc::new(stored.clone()));
         let mut own = client.as_deref().map(|_| 0);
-        let mut length = 0;
-        let mut piece = vec![0; PIECE];
-        let ended = loop {
-            if kept.is_err() {
-                fetch.let_go();
-            }
-            // what is there already leaves together
-            let more_here = !body.source().buffered().is_empty();
-            if (!more_here || body.is_at_end())
-                && !feed(client.as_deref_mut(), fetch, &mut own)
-            {
-                own = None;
-            }
-            if body.is_at_end() {
-                break Ok(());
-            }
-            if own.is_none() && !for_store && !fetch.is_followed() {
-                break Err(ErrorKind::BrokenPipe.into());
-            }
-            let pending = own.is_some()
-                && client.as_deref().is_some_and(|c| !c.is_empty());
-            let has_room = fetch.has_room(own);
-            if !has_room && !pending {
-                fetch.wait_for_followers(MOMENT);
-                continue;
-            }
-            let socket = client.as_deref().filter(|_| own.is_some());
-            let socket = socket.map(|c| &*c.socket);
-            match self.wait(body, has_room, socket, pending) {
-                Ok(Ready::Origin) => {}
-                Ok(Ready::Client) => continue,
-                Ok(Ready::ClientGone) => {
-                    own = None;
-                    continue;
-                }
-                Err(error) => break Err(error),
-            }
-            match body.read(&mut piece) {
-                Err(error) => break Err(error),
-                Ok(count) => {
-                    length += count as u64;
-                    kept = kept.and_then(|()| room.has(length));
-                    fetch.push(&piece[..count]);
-                }
+        let to = client.as_deref_mut();
+        let read = self
+            .read_all(&mut room, kept, fetch, body, to, &mut own, for_store);
+        let kept = match read {
+            Ok(kept) => kept,
+            Err(error) => {
+                fetch.end(Stage::Broken);
+                return Err(error);
             }
         };
-        if let Err(error) = ended {
-            fetch.end(Stage::Broken);
-            return Err(error);
-        }
         let whole = fetch.whole(&body.trailers);
         let kept = kept.and_then(|()| {
-            let content =
-                Content::Memory(Arc::new(whole.ok_or(WhyNot::Overtaken)?));
-            let length = Some(length);
+            let bytes = whole.ok_or(WhyNot::Overtaken)?;
+            let length = Some(bytes.len() as u64);
+            let content = Content::Memory(Arc::new(bytes));
             store.keep(Stored { length, content, ..stored })
         });
         fetch.end(Stage::Whole);
@@ -144,6 +106,59 @@ impl Proxy {
             _ => false,
         };
         Ok(Shared { kept, delivered })
+    }
+
+    /// The loop of it. `own` is how far the own client has read; `None`: it
+    /// has gone. Answers whether there was room to store it all.
+    #[allow(clippy::too_many_arguments)]
+    fn read_all(
+        &self,
+        room: &mut Room,
+        mut kept: Result<(), WhyNot>,
+        fetch: &Fetch,
+        body: &mut Body<Wire>,
+        mut client: Option<&mut Sender>,
+        own: &mut Option<u64>,
+        for_store: bool,
+    ) -> io::Result<Result<(), WhyNot>> {
+        let mut piece = vec![0; PIECE];
+        loop {
+            if kept.is_err() {
+                fetch.let_go();
+            }
+            // what is there already leaves together
+            let more_here = !body.source().buffered().is_empty();
+            if (!more_here || body.is_at_end())
+                && !feed(client.as_deref_mut(), fetch, own)
+            {
+                *own = None;
+            }
+            if body.is_at_end() {
+                return Ok(kept);
+            }
+            if own.is_none() && !for_store && !fetch.is_followed() {
+                return Err(ErrorKind::BrokenPipe.into());
+            }
+            let to = client.as_deref().filter(|_| own.is_some());
+            let pending = to.is_some_and(|client| !client.is_empty());
+            let has_room = fetch.has_room(*own);
+            if !has_room && !pending {
+                fetch.wait_for_followers(MOMENT);
+                continue;
+            }
+            let socket = to.map(|client| &*client.socket);
+            match self.wait(body, has_room, socket, pending)? {
+                Ready::Client => {}
+                Ready::ClientGone => *own = None,
+                Ready::Origin => {
+                    let count = body.read(&mut piece)?;
+                    room.length += count as u64;
+                    let length = room.length;
+                    kept = kept.and_then(|()| room.has(length));
+                    fetch.push(&piece[..count]);
+                }
+            }
+        }
     }
 
     /// Waits for the origin to say more, or the client to take more.

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use super::answer::explain_no_way;
 use super::counts::{Dealt, From};
 use super::relay::Pipe;
-use super::{Next, Session};
+use super::session::{Next, Session};
 use crate::error::is_timeout;
 use crate::http::body::Framing;
 use crate::http::explain;
