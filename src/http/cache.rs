@@ -390,3 +390,348 @@ pub fn directives<'a>(
         })
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::message::tests::{Random, request, response};
+
+    /// Received at this second, Sun, 06 Nov 1994 08:49:37 GMT.
+    const NOW: i64 = 784_111_777;
+    const DATE: &str = "Date: Sun, 06 Nov 1994 08:49:37 GMT\r\n";
+
+    fn stores(asked: &str, status: &str, fields: &str) -> Option<WhyNot> {
+        let asked = format!("{asked} / HTTP/1.1\r\nHost: h\r\n");
+        let (line, more) = asked.split_once('|').unwrap_or((&asked, ""));
+        let head = format!("{line}{more}\r\n");
+        let answer = format!("HTTP/1.1 {status} X\r\n{DATE}{fields}\r\n");
+        request(&head, |request| {
+            response(&answer, |response| may_store(request, response).err())
+                .expect(&answer)
+        })
+        .expect(&head)
+    }
+
+    fn stores_for(fields: &str, answer: &str) -> Option<WhyNot> {
+        let head = format!("GET / HTTP/1.1\r\nHost: h\r\n{fields}\r\n");
+        let answer = format!("HTTP/1.1 200 OK\r\n{DATE}{answer}\r\n");
+        request(&head, |request| {
+            response(&answer, |r| may_store(request, r).err()).expect("good")
+        })
+        .expect("good")
+    }
+
+    #[test]
+    fn what_is_stored_by_section_3() {
+        let fresh = "Cache-Control: max-age=60\r\n";
+        for (method, status, fields, expected) in [
+            ("GET", "200", fresh, None),
+            ("POST", "200", fresh, Some(WhyNot::Method)),
+            ("HEAD", "200", fresh, Some(WhyNot::Method)),
+            ("get", "200", fresh, Some(WhyNot::Method)),
+            ("GET", "206", fresh, Some(WhyNot::Partial)),
+            ("GET", "304", fresh, Some(WhyNot::NotModified)),
+            // any final status when freshness is explicit
+            ("GET", "999", fresh, None),
+            ("GET", "500", fresh, None),
+            ("GET", "302", fresh, None),
+            ("GET", "302", "Expires: 0\r\nETag: \"x\"\r\n", None),
+            // else those that let a cache guess
+            ("GET", "404", "ETag: \"x\"\r\n", None),
+            ("GET", "301", "ETag: \"x\"\r\n", None),
+            ("GET", "302", "ETag: \"x\"\r\n", Some(WhyNot::NoLifetime)),
+            ("GET", "500", "ETag: \"x\"\r\n", Some(WhyNot::NoLifetime)),
+            ("GET", "302", "ETag: \"x\"\r\nCache-Control: public\r\n", None),
+            // allowed, but never of use
+            ("GET", "200", "", Some(WhyNot::Useless)),
+            (
+                "GET",
+                "200",
+                "Cache-Control: max-age=0\r\n",
+                Some(WhyNot::Useless),
+            ),
+            (
+                "GET",
+                "200",
+                "Cache-Control: max-age=0, stale-if-error=9\r\n",
+                None,
+            ),
+            ("GET", "200", "Vary: a, *\r\n", Some(WhyNot::VaryAll)),
+            (
+                "GET",
+                "200",
+                "Set-Cookie: a=b\r\nExpires: Sun, 06 Nov 1994 09:49:37 GMT\r\n",
+                None,
+            ),
+        ] {
+            let why = stores(method, status, fields);
+            assert_eq!(why, expected, "{method} {status} {fields}");
+        }
+    }
+
+    #[test]
+    fn directives_that_forbid() {
+        let why = |line: &str| {
+            stores_for("", &format!("Cache-Control: {line}\r\nETag: \"x\"\r\n"))
+        };
+        assert_eq!(why("no-store, max-age=60"), Some(WhyNot::NoStore));
+        assert_eq!(why("NO-STORE"), Some(WhyNot::NoStore));
+        assert_eq!(
+            why("max-age=60\r\nCache-Control: no-store"),
+            Some(WhyNot::NoStore)
+        );
+        assert_eq!(why("private, max-age=60"), Some(WhyNot::Private));
+        assert_eq!(why("private=\"set-cookie, x\", max-age=60"), None);
+        // not a directive, but a part of an argument
+        assert_eq!(why("max-age=60, x=\"no-store, private\""), None);
+        // who understands the status need not heed no-store
+        assert_eq!(why("must-understand, no-store, max-age=60"), None);
+        let unknown = "Cache-Control: must-understand, max-age=60\r\n";
+        assert_eq!(stores("GET", "299", unknown), Some(WhyNot::NotUnderstood));
+        let no_store = "Cache-Control: no-store\r\n";
+        let fresh = "Cache-Control: max-age=60\r\n";
+        assert_eq!(stores_for(no_store, fresh), Some(WhyNot::RequestNoStore));
+    }
+
+    #[test]
+    fn authorization_has_three_exceptions() {
+        let with = "Authorization: Basic x\r\n";
+        for (directive, expected) in [
+            ("max-age=60", Some(WhyNot::Authorization)),
+            ("public, max-age=60", None),
+            ("s-maxage=60", None),
+            ("must-revalidate, max-age=60", None),
+            ("proxy-revalidate, max-age=60", Some(WhyNot::Authorization)),
+        ] {
+            let answer = format!("Cache-Control: {directive}\r\n");
+            assert_eq!(stores_for(with, &answer), expected, "{directive}");
+        }
+    }
+
+    fn policy(fields: &str) -> Policy {
+        policy_at(fields, NOW, NOW)
+    }
+
+    fn policy_at(fields: &str, asked: i64, received: i64) -> Policy {
+        let date = if fields.contains("Date:") { "" } else { DATE };
+        let head = format!("HTTP/1.1 200 OK\r\n{date}{fields}\r\n");
+        response(&head, |r| Policy::of(r, asked, received)).expect(&head)
+    }
+
+    #[test]
+    fn lifetimes_in_their_order() {
+        let later = "Expires: Sun, 06 Nov 1994 08:59:37 GMT\r\n"; // 600 s
+        let old = "Last-Modified: Sun, 06 Nov 1994 07:49:37 GMT\r\n"; // 3600 s
+        let modified = "a tenth of its age when it came";
+        let nothing = "nothing says how long";
+        for (fields, seconds, source) in [
+            ("Cache-Control: s-maxage=1, max-age=2\r\n", 1, "s-maxage"),
+            ("Cache-Control: max-age=2, S-MaxAge=1\r\n", 1, "s-maxage"),
+            ("Cache-Control: Max-Age=2\r\n", 2, "max-age"),
+            ("Cache-Control: max-age=2\r\n", 2, "max-age"),
+            ("", 0, nothing),
+        ] {
+            let p = policy(&format!("{fields}{later}{old}"));
+            let expected = match seconds {
+                0 => (600, "Expires"),
+                _ => (seconds, source),
+            };
+            assert_eq!((p.lifetime, p.source), expected, "{fields}");
+        }
+        let p = policy(old);
+        assert_eq!((p.lifetime, p.source), (360, modified));
+        assert_eq!(policy("").source, nothing);
+        // a guess has its bound; one from the future is none
+        let p = policy("Last-Modified: Sun, 06 Nov 1950 08:49:37 GMT\r\n");
+        assert_eq!(p.lifetime, HEURISTIC_MOST);
+        let p = policy("Last-Modified: Sun, 06 Nov 1994 08:50:37 GMT\r\n");
+        assert_eq!(p.lifetime, 0);
+        // Expires counts from Date, not from our clock
+        let p = policy_at(later, NOW + 5000, NOW + 5000);
+        assert_eq!(p.lifetime, 600);
+    }
+
+    #[test]
+    fn doubt_is_on_the_stale_side() {
+        for (fields, seconds) in [
+            ("Cache-Control: max-age=x\r\n", 0),
+            ("Cache-Control: max-age=-5\r\n", 0),
+            ("Cache-Control: max-age=+5\r\n", 0),
+            ("Cache-Control: max-age=1.5\r\n", 0),
+            ("Cache-Control: max-age=\"60\"\r\n", 0),
+            ("Cache-Control: max-age=\r\n", 0),
+            ("Cache-Control: max-age\r\n", 0),
+            ("Cache-Control: max-age=60, max-age=30\r\n", 30),
+            ("Cache-Control: max-age=60, max-age=x\r\n", 0),
+            ("Cache-Control: s-maxage=x, max-age=60\r\n", 0),
+            // §1.2.2 says what becomes of what is too great
+            ("Cache-Control: max-age=2147483649\r\n", GREATEST),
+            ("Cache-Control: max-age=99999999999999999999999\r\n", GREATEST),
+            ("Expires: 0\r\n", 0),
+            ("Expires: Sun, 06 Nov 1994 08:00:00 GMT\r\n", 0),
+            (
+                "Expires: Sun, 06 Nov 1994 08:59:37 GMT\r\n\
+                 Expires: Sun, 06 Nov 1994 08:59:37 GMT\r\n",
+                0,
+            ),
+        ] {
+            assert_eq!(policy(fields).lifetime, seconds, "{fields}");
+        }
+    }
+
+    #[test]
+    fn age_by_the_rfcs_own_formula() {
+        let fresh = "Cache-Control: max-age=60\r\n";
+        assert_eq!(policy(fresh).age(NOW + 12), 12);
+        // apparent age: the Date is 10 s back
+        assert_eq!(policy_at(fresh, NOW + 10, NOW + 10).age(NOW + 10), 10);
+        // age value and response delay: the greater way counts
+        let aged = format!("{fresh}Age: 30\r\n");
+        assert_eq!(policy_at(&aged, NOW, NOW + 4).age(NOW + 4), 34);
+        assert_eq!(policy_at(&aged, NOW, NOW + 4).age(NOW + 6), 36);
+        // a Date from the future, and a clock that went back
+        assert_eq!(policy_at(fresh, NOW - 99, NOW - 99).age(NOW - 99), 0);
+        assert_eq!(policy(fresh).age(NOW - 5), 0);
+        let age = |line: &str| policy(&format!("{fresh}{line}")).age(NOW);
+        assert_eq!(age("Age: 5, 9\r\n"), 5);
+        assert_eq!(age("Age: x\r\n"), 0);
+        assert_eq!(age("Age: 99999999999999999999\r\n"), GREATEST);
+        let p = policy(fresh);
+        assert_eq!((p.ttl(NOW + 48), p.ttl(NOW + 60)), (12, 0));
+        assert_eq!(
+            p.arithmetic(NOW + 12),
+            "age 12 s < lifetime 60 s (max-age)"
+        );
+    }
+
+    fn wants(fields: &str) -> Wants {
+        let head = format!("GET / HTTP/1.1\r\nHost: h\r\n{fields}\r\n");
+        request(&head, |r| Wants::of(&r.fields)).expect(&head)
+    }
+
+    /// `age` seconds after a response with these fields came.
+    fn reuse(fields: &str, age: i64, asked: &str) -> Result<Reuse, WhyNot> {
+        let fields = format!("Cache-Control: {fields}\r\n");
+        let asked = match asked.contains(':') {
+            true => format!("{asked}\r\n"),
+            false => format!("Cache-Control: {asked}\r\n"),
+        };
+        may_reuse(&wants(&asked), &policy(&fields), NOW + age)
+    }
+
+    #[test]
+    fn what_is_reused_by_section_4() {
+        use Reuse::{Fresh, StaleAsked, StaleMeanwhile};
+        use WhyNot::*;
+        for (fields, age, asked, expected) in [
+            ("max-age=60", 59, "x", Ok(Fresh)),
+            ("max-age=60", 60, "x", Err(Stale)),
+            ("max-age=60, no-cache", 0, "x", Err(NoCache)),
+            ("max-age=60, no-cache=\"a\"", 0, "x", Err(NoCache)),
+            ("max-age=60", 0, "no-cache", Err(RequestNoCache)),
+            ("max-age=60", 0, "Pragma: no-cache", Err(RequestNoCache)),
+            // Pragma counts only where there is no Cache-Control
+            (
+                "max-age=60",
+                0,
+                "Pragma: no-cache\r\nCache-Control: x",
+                Ok(Fresh),
+            ),
+            ("max-age=60", 10, "max-age=10", Ok(Fresh)),
+            ("max-age=60", 11, "max-age=10", Err(RequestMaxAge)),
+            ("max-age=60", 1, "max-age=0", Err(RequestMaxAge)),
+            ("max-age=60", 1, "max-age=x", Err(RequestMaxAge)),
+            ("max-age=60", 40, "min-fresh=20", Ok(Fresh)),
+            ("max-age=60", 41, "min-fresh=20", Err(RequestMinFresh)),
+            ("max-age=60", 1, "min-fresh=x", Err(RequestMinFresh)),
+            ("max-age=60", 70, "max-stale=10", Ok(StaleAsked)),
+            ("max-age=60", 71, "max-stale=10", Err(Stale)),
+            ("max-age=60", 9999, "max-stale", Ok(StaleAsked)),
+            ("max-age=60", 70, "max-stale=x", Err(Stale)),
+            (
+                "max-age=60, must-revalidate",
+                61,
+                "max-stale",
+                Err(MustRevalidate),
+            ),
+            (
+                "max-age=60, proxy-revalidate",
+                61,
+                "max-stale",
+                Err(MustRevalidate),
+            ),
+            ("s-maxage=60", 61, "max-stale", Err(MustRevalidate)),
+            (
+                "max-age=60, stale-while-revalidate=9",
+                68,
+                "x",
+                Ok(StaleMeanwhile),
+            ),
+            ("max-age=60, stale-while-revalidate=9", 69, "x", Err(Stale)),
+            (
+                "max-age=60, stale-while-revalidate=9, must-revalidate",
+                61,
+                "x",
+                Err(MustRevalidate),
+            ),
+            (
+                "max-age=60, stale-while-revalidate=9",
+                61,
+                "max-age=0",
+                Err(RequestMaxAge),
+            ),
+        ] {
+            let got = reuse(fields, age, asked);
+            assert_eq!(got, expected, "{fields}; {age} s; {asked}");
+        }
+        assert!(wants("Cache-Control: Only-If-Cached\r\n").only_if_cached);
+    }
+
+    #[test]
+    fn a_stale_one_stands_in_only_where_that_is_allowed() {
+        let stands = |fields: &str, age, asked: &str| {
+            let fields = format!("Cache-Control: {fields}\r\n");
+            may_stand_in(&wants(asked), &policy(&fields), NOW + age)
+        };
+        assert!(stands("max-age=60, stale-if-error=30", 89, ""));
+        assert!(!stands("max-age=60, stale-if-error=30", 90, ""));
+        assert!(!stands("max-age=60", 61, ""));
+        assert!(stands(
+            "max-age=60",
+            61,
+            "Cache-Control: stale-if-error=5\r\n"
+        ));
+        for forbids in ["must-revalidate", "no-cache", "s-maxage=60"] {
+            let fields = format!("max-age=60, stale-if-error=30, {forbids}");
+            assert!(!stands(&fields, 61, ""), "{forbids}");
+        }
+        let fields = "max-age=60, stale-if-error=30";
+        assert!(!stands(fields, 61, "Cache-Control: no-cache\r\n"));
+    }
+
+    #[test]
+    fn no_mutation_panics_or_is_fresh_for_ever() {
+        let mut random = Random(9111);
+        for _ in 0..20_000 {
+            let mut line = b"s-maxage=60, max-age=\"9\", private=\"a, b\", \
+                stale-while-revalidate=5, max-stale, no-cache"
+                .to_vec();
+            random.mutate(&mut line);
+            line.retain(|b| !matches!(b, b'\r' | b'\n'));
+            let text = String::from_utf8_lossy(&line);
+            let head = format!(
+                "HTTP/1.1 200 OK\r\nCache-Control: {text}\r\nAge: {text}\r\n\
+                 Expires: {text}\r\nVary: {text}\r\n\r\n"
+            );
+            let _ = response(&head, |r| {
+                let p = Policy::of(r, NOW, NOW);
+                assert!((0..=GREATEST).contains(&p.lifetime));
+                assert!((0..=GREATEST).contains(&p.age(NOW)));
+            });
+            let head = format!(
+                "GET / HTTP/1.1\r\nHost: h\r\nCache-Control: {text}\r\n\r\n"
+            );
+            let _ = request(&head, |r| Wants::of(&r.fields));
+        }
+    }
+}

@@ -44,3 +44,24 @@ pub fn is_hop_by_hop(name: &[u8]) -> bool {
 fn is_option(fields: &Fields, name: &[u8]) -> bool {
     fields.list("connection").any(|option| name.eq_ignore_ascii_case(option))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::message::tests::request;
+
+    #[test]
+    fn what_is_of_one_hop_stays_behind() {
+        let head = "GET / HTTP/1.1\r\nHost: h\r\nConnection: close, X-Own\r\n\
+            Connection: tE\r\nX-Own: 1\r\nX-Other: 2\r\nKeep-Alive: 5\r\n\
+            Proxy-Connection: x\r\nTE: trailers\r\nUpgrade: h2c\r\n\
+            Transfer-Encoding: chunked\r\nProxy-Authorization: Basic x\r\n\
+            Authorization: Basic y\r\nContent-Length: 1\r\n\r\n";
+        let names = request(head, |r| {
+            let names = end_to_end(&r.fields).map(|(name, _)| name.to_vec());
+            names.collect::<Vec<_>>()
+        });
+        let expected = [&b"Host"[..], b"X-Other", b"Authorization"];
+        assert_eq!(names.expect("good"), expected);
+    }
+}

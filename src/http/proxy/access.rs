@@ -131,3 +131,59 @@ impl Net {
             && differ.checked_shr(128 - self.bits).unwrap_or(0) == 0
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::message::tests::request;
+
+    #[test]
+    fn nets_hold_their_addresses() {
+        for (net, address, inside) in [
+            ("192.0.2.0/24", "192.0.2.255", true),
+            ("192.0.2.0/24", "192.0.3.0", false),
+            ("192.0.2.7", "192.0.2.7", true),
+            ("192.0.2.7", "192.0.2.6", false),
+            ("10.0.0.0/9", "10.127.0.1", true),
+            ("10.0.0.0/9", "10.128.0.1", false),
+            ("0.0.0.0/0", "203.0.113.1", true),
+            ("0.0.0.0/0", "2001:db8::1", false),
+            ("2001:db8::/32", "2001:db8:ffff::1", true),
+            ("2001:db8::/32", "2001:db9::1", false),
+            ("::/0", "2001:db8::1", true),
+        ] {
+            let net = Net::parse(net).expect(net);
+            let address = address.parse().expect(address);
+            assert_eq!(net.contains(address), inside, "{net:?} {address}");
+        }
+        for bad in ["", "h", "192.0.2.0/33", "::/129", "192.0.2.0/-1", "/8"] {
+            assert!(Net::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn users_say_who_they_are() {
+        let line = base64::encode(b"alice:secret");
+        let users = Some(vec![base64::encode(b"bob:x"), line.clone()]);
+        let access = Access { nets: Vec::new(), users, ports: vec![443] };
+        let from = "127.0.0.1".parse().expect("an address");
+        let admits = |field: &str| {
+            let head = format!("GET / HTTP/1.1\r\nHost: h\r\n{field}\r\n");
+            request(&head, |r| access.admit(from, &r.fields)).expect("good")
+        };
+        let field = |text: &str| format!("Proxy-Authorization: {text}\r\n");
+        assert_eq!(admits(&field(&format!("Basic {line}"))), Ok(()));
+        assert_eq!(admits(&field(&format!("basic  {line}"))), Ok(()));
+        let short = &line[..line.len() - 1];
+        for wrong in [
+            String::new(),
+            field("Basic"),
+            field(&format!("Basic {short}")),
+            field(&format!("Basic {line}x")),
+            field(&format!("Bearer {line}")),
+            format!("Authorization: Basic {line}\r\n"),
+        ] {
+            assert_eq!(admits(&wrong), Err(Denied::Unknown), "{wrong}");
+        }
+    }
+}

@@ -176,3 +176,110 @@ impl Referred {
         known.insert(path, origin);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::message::tests::request;
+
+    fn leads(line: &str, referer: &str, referred: &Referred) -> String {
+        let head = format!(
+            "{line} HTTP/1.1\r\nHost: localhost:8888\r\nReferer: {referer}\r\n\r\n"
+        );
+        let text = |r: &Request| match goal(r, referred) {
+            Goal::Origin { url, lab: true } => format!("lab {url}"),
+            Goal::Origin { url, lab: false } => url.to_string(),
+            Goal::Tunnel(url) => format!("tunnel {}:{}", url.host, url.port),
+            Goal::Own => "own".into(),
+            Goal::Nowhere(status, _) => status.to_string(),
+        };
+        request(&head, text).expect(&head)
+    }
+
+    #[test]
+    fn both_ways_to_ask() {
+        for (line, expected) in [
+            ("GET http://www.example.com/a?b", "http://www.example.com/a?b"),
+            ("GET http://WWW.Example.com:80", "http://www.example.com/"),
+            ("GET http://h?q", "http://h/?q"),
+            // the path is not touched
+            ("GET http://h/a|b\"{}/../c%7e", "http://h/a|b\"{}/../c%7e"),
+            ("GET http://[::1]:81/x", "http://[::1]:81/x"),
+            ("GET /www.example.com/a?b", "lab http://www.example.com/a?b"),
+            ("GET /www.example.com", "lab http://www.example.com/"),
+            ("GET /http://h:81/a", "lab http://h:81/a"),
+            ("GET /http:/h/a", "lab http://h/a"),
+            ("GET /[::1]:81/x", "lab http://[::1]:81/x"),
+            ("GET /h?a=http://b/", "lab http://h/?a=http://b/"),
+            ("GET /", "own"),
+            ("GET /?x", "own"),
+            ("GET http://topdown.proxy/", "own"),
+            ("GET http://Topdown.Proxy/any", "own"),
+            ("OPTIONS *", "own"),
+            ("GET https://h/", "501"),
+            ("GET /https://h/", "501"),
+            ("GET //h/", "400"),
+            ("GET /a@b/", "400"),
+            ("GET http://:80/", "400"),
+            ("GET /:80/", "400"),
+            ("CONNECT h:443", "tunnel h:443"),
+            ("CONNECT [::1]:443", "tunnel [::1]:443"),
+            ("CONNECT :443", "400"),
+            ("CONNECT h:0", "400"),
+        ] {
+            let got = leads(line, "-", &Referred::default());
+            assert_eq!(got, expected, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_page_links_on_by_path() {
+        let referred = Referred::default();
+        let page = "http://localhost:8888/www.example.com/dir/page.html";
+        for (line, referer, expected) in [
+            ("GET /style.css", page, "lab http://www.example.com/style.css"),
+            ("GET /a/b?c", page, "lab http://www.example.com/a/b?c"),
+            // relative links have the host in them already
+            (
+                "GET /www.example.com/dir/x",
+                page,
+                "lab http://www.example.com/dir/x",
+            ),
+            ("GET /http://other/x", page, "lab http://other/x"),
+            // the style sheet's own pictures
+            (
+                "GET /pic.png",
+                "http://localhost:8888/style.css",
+                "lab http://www.example.com/pic.png",
+            ),
+            // not a page of ours
+            ("GET /h/x", "http://www.example.com/", "lab http://h/x"),
+            ("GET /h/x", "http://localhost:8888/", "lab http://h/x"),
+            (
+                "GET /x.png",
+                "http://localhost:8888/http://h:81/page",
+                "lab http://h:81/x.png",
+            ),
+        ] {
+            let got = leads(line, referer, &referred);
+            assert_eq!(got, expected, "{line} from {referer}");
+        }
+    }
+
+    #[test]
+    fn a_location_comes_back_to_the_proxy() {
+        let of = Url::parse("http://h:81/dir/page").expect("good");
+        for (location, expected) in [
+            ("/a", Some("/h:81/a")),
+            ("//other/a", Some("/http://other/a")),
+            ("http://h:81/a?b", Some("/h:81/a?b")),
+            ("HTTP://other/a", Some("/http://other/a")),
+            ("https://other/a", None),
+            ("a/b", None),
+            ("?q", None),
+        ] {
+            let got = rewritten(location, &of);
+            assert_eq!(got.as_deref(), expected, "{location}");
+        }
+    }
+}
