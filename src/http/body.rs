@@ -9,6 +9,7 @@ use std::io::{self, BufRead, ErrorKind, Read};
 use super::bad::Bad;
 use super::fields::{Fields, check_line, is_field_value, is_token};
 use super::message::{Request, Response, Version};
+use super::wire::Wire;
 
 /// "A server ought to limit the total length of chunk extensions received in
 /// a request to an amount reasonable for the services provided"
@@ -272,6 +273,36 @@ impl<'a, R: BufRead> Body<'a, R> {
         match count {
             0 if most > 0 => Err(ErrorKind::UnexpectedEof.into()),
             _ => Ok(count),
+        }
+    }
+}
+
+impl Body<'_, Wire> {
+    /// Could the next read answer from what is buffered? If not, whoever
+    /// passes the body on had better pass on first what there is.
+    pub fn is_more_here(&self) -> bool {
+        let here = self.source.buffered();
+        let chunk = match self.state {
+            State::End => return true,
+            State::Chunk(0) => match here.strip_prefix(b"\r\n") {
+                Some(rest) => rest,
+                None => return here.len() > 1, // a fault, to be told
+            },
+            State::ChunkStart => here,
+            _ => return !here.is_empty(),
+        };
+        let Some(end) = chunk.iter().position(|b| *b == b'\n') else {
+            return false;
+        };
+        let size = chunk.iter().take_while(|b| b.is_ascii_hexdigit());
+        let size: Vec<u8> = size.copied().collect();
+        match size.iter().all(|b| *b == b'0') {
+            // the last, or a fault: to its trailer section's end
+            true if !size.is_empty() => {
+                chunk.windows(4).any(|w| w == b"\r\n\r\n")
+            }
+            true => true,
+            false => chunk.len() > end + 1,
         }
     }
 }

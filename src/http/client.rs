@@ -25,7 +25,7 @@ use super::date;
 use super::download::{Download, Sink, copy};
 use super::message::Response;
 use super::origin::{self, Follows, NoResponse};
-use super::request::Wish;
+use super::request::{Proxy, Wish};
 use super::timing::Timing;
 use super::url::Url;
 use super::wire::Wire;
@@ -59,6 +59,7 @@ response, as the lab asks.
   -u, --user USER[:PASSWORD] send a user name (Basic)
   -r, --range RANGE          ask for these octets: 0-499, 500-, -500
   -z, --time-cond FILE|DATE  only if changed after FILE's time, or DATE
+  -x, --proxy URL            ask this proxy (default: $http_proxy)
   -W, --timeout SECONDS      the limit of every single wait (default: 30)
       --max-size SIZE        refuse a longer body (4096, 64k, 10M, 2G)
       --http1.0              ask in HTTP/1.0
@@ -86,6 +87,7 @@ struct Client {
     patience: Duration,
     family: Family,
     timing: bool,
+    proxy: Proxy,
     trace: Trace,
     /// An open connection: host, port, and the wire.
     kept: Option<(String, u16, Wire)>,
@@ -176,6 +178,7 @@ impl Client {
             patience: patience.unwrap_or(Duration::from_secs(30)),
             family: Family::from_args(args)?,
             timing: args.flag("--timing"),
+            proxy: Proxy::from_args(args)?,
             trace: Trace::from_args(args, Party::Client)?,
             kept: None,
         })
@@ -229,7 +232,8 @@ impl Client {
             }
             // bytes behind the body are no answer to what is not yet asked
             if follows.stays_open && kept.to_the_end && !wire.has_unread() {
-                self.kept = Some((url.host.clone(), url.port, wire));
+                let to = self.proxy.of(&url).unwrap_or(&url);
+                self.kept = Some((to.host.clone(), to.port, wire));
             }
             let Some(next) = next else { return Ok(kept.outcome) };
             redirects += 1;
@@ -251,9 +255,11 @@ impl Client {
         own: bool,
         timing: &mut Timing,
     ) -> Result<(Wire, Follows, Vec<u8>), Error> {
-        let request = wish.head(url, own);
+        let proxy = self.proxy.of(url);
+        let request = wish.head(url, own, proxy);
+        let to = proxy.unwrap_or(url);
         let reach = |kept: &(String, u16, Wire)| {
-            (kept.0.as_str(), kept.1) == (url.host.as_str(), url.port)
+            (kept.0.as_str(), kept.1) == (to.host.as_str(), to.port)
         };
         let kept = self.kept.take_if(|k| reach(k));
         if let Some((_, _, mut wire)) = kept.filter(|k| !k.2.has_unread()) {
@@ -268,7 +274,7 @@ impl Client {
             }
         }
         let addresses =
-            net::resolve(&url.host, url.port, self.family, self.patience)?;
+            net::resolve(&to.host, to.port, self.family, self.patience)?;
         timing.done("resolve");
         let mut wire = origin::connect(&addresses, self.patience, &self.trace)?;
         timing.done("connect");

@@ -77,7 +77,7 @@ impl Wish {
 
     /// The head of the request for a URL. `own`: it is of the origin that
     /// the user named, and may get the user's credentials.
-    pub fn head(&self, url: &Url, own: bool) -> Vec<u8> {
+    pub fn head(&self, url: &Url, own: bool, proxy: Option<&Url>) -> Vec<u8> {
         let version = if self.old_version { "1.0" } else { "1.1" };
         let connection = match (self.old_version, self.close) {
             (true, false) => "keep-alive",
@@ -107,6 +107,12 @@ impl Wish {
             ),
             ("Accept", "*/*".into()),
             ("Authorization", user.filter(|_| own).map_or("".into(), encoded)),
+            (
+                "Proxy-Authorization",
+                proxy
+                    .and_then(|p| p.userinfo.as_ref())
+                    .map_or("".into(), encoded),
+            ),
             ("Range", range),
             ("If-Modified-Since", self.since.map_or("".into(), date::format)),
             ("Content-Type", if length.is_empty() { "" } else { form }.into()),
@@ -122,8 +128,13 @@ impl Wish {
         let fields: Vec<&(String, String)> =
             self.fields.iter().filter(|(n, _)| own || !secret(n)).collect();
         let given = |name: &str| fields.iter().any(|(n, _)| same(n, name));
-        let mut head =
-            format!("{} {} HTTP/{version}\r\n", self.method, url.path);
+        // "When making a request to a proxy [...] a client MUST send the
+        // target URI in absolute-form" RFC 9112 §3.2.2
+        let target = match proxy {
+            Some(_) => url.to_string(),
+            None => url.path.clone(),
+        };
+        let mut head = format!("{} {target} HTTP/{version}\r\n", self.method);
         for (name, value) in usual {
             if !value.is_empty() && !given(name) {
                 head.push_str(&format!("{name}: {value}\r\n"));
@@ -169,6 +180,47 @@ impl Wish {
         let describes =
             |name: &str| name.to_ascii_lowercase().starts_with("content-");
         self.fields.retain(|(name, _)| !describes(name));
+    }
+}
+
+/// Which proxy is asked, and for whom not.
+pub struct Proxy {
+    url: Option<Url>,
+    /// `no_proxy`: names, with all that end in them, and addresses.
+    not_for: Vec<String>,
+}
+
+impl Proxy {
+    /// Reads `--proxy`, else `http_proxy`; `-x ''` is none. Not HTTP_PROXY,
+    /// which a web server sets from a request's Proxy field.
+    pub fn from_args(args: &mut Args) -> Result<Proxy, Error> {
+        let given = args.value("--proxy", text)?;
+        let set = |name| std::env::var(name).unwrap_or_default();
+        let proxy = given.unwrap_or_else(|| set("http_proxy"));
+        let url = match proxy.as_str() {
+            "" => None,
+            proxy => {
+                let url = Url::parse(proxy).map_err(|fault| {
+                    Error::Usage(format!("the proxy: {fault}"))
+                });
+                Some(url?)
+            }
+        };
+        let not_for = set("no_proxy").to_ascii_lowercase();
+        let not_for = not_for.split(',').map(|n| n.trim().to_string());
+        Ok(Proxy { url, not_for: not_for.filter(|n| !n.is_empty()).collect() })
+    }
+
+    /// The proxy that is asked for this URL.
+    pub fn of(&self, url: &Url) -> Option<&Url> {
+        let host = url.host.trim_matches(['[', ']']);
+        let matches = |name: &String| {
+            let name = name.trim_start_matches('.');
+            let prefix = host.strip_suffix(name);
+            name == "*"
+                || prefix.is_some_and(|p| p.is_empty() || p.ends_with('.'))
+        };
+        self.url.as_ref().filter(|_| !self.not_for.iter().any(matches))
     }
 }
 
@@ -267,7 +319,7 @@ mod tests {
     fn a_request_as_in_kr_2_2_3() {
         let url = Url::parse("http://h:81/somedir/page.html").unwrap();
         assert_eq!(
-            String::from_utf8(wish().head(&url, true)).unwrap(),
+            String::from_utf8(wish().head(&url, true, None)).unwrap(),
             "GET /somedir/page.html HTTP/1.1\r\nHost: h:81\r\n\
              Connection: close\r\nAccept: */*\r\n\
              Authorization: Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==\r\n\
@@ -275,7 +327,8 @@ mod tests {
              If-Modified-Since: Sun, 06 Nov 1994 08:49:37 GMT\r\n\
              Cookie: a=b\r\n\r\n"
         );
-        let stranger = String::from_utf8(wish().head(&url, false)).unwrap();
+        let stranger =
+            String::from_utf8(wish().head(&url, false, None)).unwrap();
         assert!(!stranger.contains("Auth") && !stranger.contains("Cookie"));
     }
 

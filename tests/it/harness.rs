@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, SystemTime};
 
@@ -41,7 +42,13 @@ impl Server {
 
     /// Starts any program that prints "listening on ADDRESS".
     pub fn spawn(mut command: Command) -> Server {
-        command.stdin(Stdio::null()).stdout(Stdio::null());
+        command.stdout(Stdio::null());
+        Server::spawn_keeping_stdout(command)
+    }
+
+    /// The same where the program's output goes somewhere already.
+    pub fn spawn_keeping_stdout(mut command: Command) -> Server {
+        command.stdin(Stdio::null());
         let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let stderr = BufReader::new(child.stderr.take().unwrap());
         let (sender, lines) = channel();
@@ -176,7 +183,7 @@ pub struct Ran {
 /// Runs a tool of ours to its end.
 pub fn run(args: &[&str], stdin: impl AsRef<[u8]>) -> Ran {
     let mut command = Command::new(BINARY);
-    command.args(args);
+    command.args(args).env_remove("http_proxy");
     run_command(command, stdin)
 }
 
@@ -255,6 +262,91 @@ impl Script {
     pub fn request(&self) -> String {
         self.requests.recv_timeout(LIMIT).unwrap()
     }
+}
+
+/// A server that speaks as its test wants, on many connections at once, and
+/// remembers what it was asked.
+pub struct Origin {
+    pub address: SocketAddr,
+    asked: Arc<Mutex<Vec<String>>>,
+    connections: Arc<AtomicU32>,
+}
+
+impl Origin {
+    /// `answer` gets each request's head and the connection; false ends it.
+    pub fn new(
+        answer: impl Fn(&str, &mut TcpStream) -> bool + Send + Sync + 'static,
+    ) -> Origin {
+        let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = socket.local_addr().unwrap();
+        let asked = Arc::<Mutex<Vec<String>>>::default();
+        let connections = Arc::<AtomicU32>::default();
+        let (heads, count) = (asked.clone(), connections.clone());
+        let answer = Arc::new(answer);
+        thread::spawn(move || {
+            for socket in socket.incoming().map_while(Result::ok) {
+                count.fetch_add(1, SeqCst);
+                let (answer, heads) = (answer.clone(), heads.clone());
+                thread::spawn(move || serve(socket, &*answer, &heads));
+            }
+        });
+        Origin { address, asked, connections }
+    }
+
+    /// The same answer to all; the connections stay open.
+    pub fn same(answer: impl Into<Vec<u8>>) -> Origin {
+        let answer = answer.into();
+        Origin::new(move |_, socket| socket.write_all(&answer).is_ok())
+    }
+
+    /// The heads of all requests so far.
+    pub fn asked(&self) -> Vec<String> {
+        self.asked.lock().unwrap().clone()
+    }
+
+    pub fn count(&self) -> usize {
+        self.asked.lock().unwrap().len()
+    }
+
+    pub fn connections(&self) -> u32 {
+        self.connections.load(SeqCst)
+    }
+
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+}
+
+fn serve(
+    mut socket: TcpStream,
+    answer: &impl Fn(&str, &mut TcpStream) -> bool,
+    heads: &Mutex<Vec<String>>,
+) {
+    let _ = socket.set_nodelay(true);
+    let _ = socket.set_read_timeout(Some(LIMIT));
+    loop {
+        let mut head = Vec::new();
+        let mut byte = [0];
+        while !head.ends_with(b"\r\n\r\n") {
+            match socket.read(&mut byte) {
+                Ok(1) => head.push(byte[0]),
+                _ => return,
+            }
+        }
+        let text = String::from_utf8_lossy(&head).into_owned();
+        heads.lock().unwrap().push(text.clone());
+        if !answer(&text, &mut socket) {
+            return;
+        }
+    }
+}
+
+/// A response with its length.
+pub fn answer(status: &str, fields: &str, body: &str) -> String {
+    let length = body.len();
+    format!(
+        "HTTP/1.1 {status}\r\n{fields}Content-Length: {length}\r\n\r\n{body}"
+    )
 }
 
 /// A directory of one test's own, gone with it.

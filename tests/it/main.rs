@@ -6,7 +6,11 @@
 mod cli;
 mod harness;
 mod peers;
+mod proxy_faults;
+mod proxy_peers;
 mod upper_case;
+mod web_cache;
 mod web_client;
 mod web_limits;
+mod web_proxy;
 mod web_server;

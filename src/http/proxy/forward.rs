@@ -319,8 +319,7 @@ fn pass_upload(
     let mut body = Body::new(client, framing);
     let mut piece = vec![0; PIECE];
     loop {
-        let nothing_here = body.source().buffered().is_empty();
-        if nothing_here && !body.is_at_end() {
+        if !body.is_more_here() {
             // an answer may have come already: then there is nobody to send to
             if sender.flush().is_err() {
                 return;

@@ -177,11 +177,17 @@ fn copy_pieces(
     let piece = body.passes().unwrap_or(u64::MAX).min(PIECE as u64);
     let mut piece = vec![0; piece as usize];
     while most > 0 && !body.is_at_end() {
-        if body.source().buffered().is_empty() {
+        if !body.is_more_here() {
             sender.flush().map_err(Broken::Receiver)?;
         }
         let room = piece.len().min(usize::try_from(most).unwrap_or(usize::MAX));
-        let count = body.read(&mut piece[..room]).map_err(Broken::Source)?;
+        let count = match body.read(&mut piece[..room]) {
+            Ok(count) => count,
+            Err(error) => {
+                sender.flush().map_err(Broken::Receiver)?;
+                return Err(Broken::Source(error));
+            }
+        };
         sender.put(&piece[..count]);
         most -= count as u64;
     }

@@ -28,6 +28,8 @@ const STEP: u64 = 64 * 1024;
 struct Room<'a> {
     store: &'a Store,
     reserved: u64,
+    /// So much is asked for at a time.
+    step: u64,
     /// What has come.
     length: u64,
 }
@@ -38,8 +40,9 @@ impl Room<'_> {
         if length > self.store.greatest() {
             return Err(WhyNot::TooLarge);
         }
-        while length > self.reserved {
-            let more = (length - self.reserved).max(STEP);
+        if length > self.reserved {
+            let most = self.store.greatest() - self.reserved;
+            let more = (length - self.reserved).max(self.step).min(most);
             if !self.store.reserve(more) {
                 return Err(WhyNot::NoRoom);
             }
@@ -77,7 +80,8 @@ impl Proxy {
         mut client: Option<&mut Sender>,
         for_store: bool,
     ) -> io::Result<Shared> {
-        let mut room = Room { store, reserved: 0, length: 0 };
+        let step = if stored.length.is_some() { 0 } else { STEP };
+        let mut room = Room { store, reserved: 0, step, length: 0 };
         let kept = room.has(stored.length.unwrap_or(0));
         fetch.begin(Arc::new(stored.clone()));
         let mut own = client.as_deref().map(|_| 0);
@@ -127,8 +131,7 @@ impl Proxy {
                 fetch.let_go();
             }
             // what is there already leaves together
-            let more_here = !body.source().buffered().is_empty();
-            if (!more_here || body.is_at_end())
+            if (!body.is_more_here() || body.is_at_end())
                 && !feed(client.as_deref_mut(), fetch, own)
             {
                 *own = None;
@@ -151,7 +154,10 @@ impl Proxy {
                 Ready::Client => {}
                 Ready::ClientGone => *own = None,
                 Ready::Origin => {
-                    let count = body.read(&mut piece)?;
+                    let count = body.read(&mut piece).inspect_err(|_| {
+                        // what came is passed on all the same
+                        feed(client.as_deref_mut(), fetch, own);
+                    })?;
                     room.length += count as u64;
                     let length = room.length;
                     kept = kept.and_then(|()| room.has(length));
@@ -169,7 +175,7 @@ impl Proxy {
         client: Option<&TcpStream>,
         pending: bool,
     ) -> io::Result<Ready> {
-        if has_room && !body.source().buffered().is_empty() {
+        if has_room && body.is_more_here() {
             return Ok(Ready::Origin);
         }
         let fd = |socket: &TcpStream| socket.as_raw_fd();
