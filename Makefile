@@ -13,7 +13,7 @@ ARGS =
 FILE = HelloWorld.html
 
 BIN   = target/release/topdown
-TOOLS = web-server web-client udp-server udp-client tcp-server tcp-client
+TOOLS = web-server web-client web-proxy udp-server udp-client tcp-server tcp-client
 MAN   = $(wildcard man/*.1)
 
 help:              ## list the targets
@@ -33,6 +33,15 @@ run-web-server: build     ## serve www on 127.0.0.1:6789 until Ctrl-C
 run-web-client: build     ## get FILE from a server (its own unless HOST=)
 	@BIN=$(BIN) HOST='$(HOST)' PORT='$(PORT)' tests/run-client \
 	  web-server 6789 web-client %h %p '$(FILE)' $(ARGS)
+
+run-web-proxy: build      ## the caching proxy on 127.0.0.1:8888
+	@echo 'in a browser:  http://localhost:$(or $(PORT),8888)/www.example.com/'
+	@echo 'in a shell:    curl -x localhost:$(or $(PORT),8888) http://www.example.com/'
+	@echo 'what it did:   http://localhost:$(or $(PORT),8888)/'
+	$(BIN) web-proxy $(if $(PORT),-l $(PORT)) $(ARGS)
+
+run-conditional-get: build     ## KR 2.2.5 replayed: miss, hit, 304; drawn
+	@BIN=$(BIN) tests/conditional-get $(ARGS)
 
 run-udp-server: build     ## upper-case server over UDP, port 12000
 	$(BIN) udp-server $(if $(PORT),-l $(PORT)) $(ARGS)
@@ -89,5 +98,7 @@ uninstall:         ## take away what install and install-links put there
 clean:             ## remove what was built
 	$(CARGO) clean
 
+TARGETS = $(addprefix run-,$(TOOLS)) run-conditional-get
+
 .PHONY: help build test check fmt clippy lint refs bench install \
-  install-links uninstall clean $(addprefix run-,$(TOOLS))
+  install-links uninstall clean $(TARGETS)

@@ -33,6 +33,14 @@ pub fn head(
     }
     trace.message(from, || {
         let mut label = text(first);
+        let conditional = |line: &&[u8]| {
+            let name = line.split(|b| *b == b':').next().unwrap_or_default();
+            name.eq_ignore_ascii_case(b"if-modified-since")
+                || name.eq_ignore_ascii_case(b"if-none-match")
+        };
+        if lines.iter().any(conditional) {
+            label = label.replace(" HTTP/1.1", ", conditional");
+        }
         if number > 1 {
             label = format!("#{number} {label}");
         }

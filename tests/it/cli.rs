@@ -6,9 +6,10 @@ use std::process::{Command, Stdio};
 
 use crate::harness::{BINARY, Folder, run, run_command};
 
-const TOOLS: [&str; 6] = [
+const TOOLS: [&str; 7] = [
     "web-server",
     "web-client",
+    "web-proxy",
     "udp-server",
     "udp-client",
     "tcp-server",

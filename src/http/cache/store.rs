@@ -1,6 +1,6 @@
 //! The table of what is stored: by URI, several variants each, the least
 //! recently used first to go. The contents are in memory, or in files of
-//! `disk.rs`.
+//! `cache/disk.rs`.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

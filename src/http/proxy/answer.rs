@@ -100,7 +100,9 @@ impl<'p> Session<'p> {
                 }
                 Err(miss) => miss,
             };
-            proxy.trace.why(|| because(why, stale.as_deref()));
+            if lead.is_none() {
+                proxy.trace.why(|| because(why, stale.as_deref()));
+            }
             if wants.only_if_cached {
                 dealt.cache_status = format!("topdown; detail={}", why.word());
                 dealt.why = because(why, stale.as_deref());
@@ -210,6 +212,9 @@ impl<'p> Session<'p> {
                 Some(stored) => {
                     let from = From::Validated;
                     dealt.why = format!("{why}; then 304. RFC 9111 §4.3.4");
+                    let word = why.word();
+                    dealt.cache_status =
+                        format!("topdown; fwd={word}; fwd-status=304");
                     let reuse = Reuse::Fresh;
                     self.reuse(asked, &stored, reuse, from, dealt)
                         .unwrap_or(Next::Close)

@@ -47,9 +47,7 @@ impl Session<'_> {
             ),
         };
         dealt.cache_status = match from {
-            From::Validated => {
-                format!("topdown; fwd=stale; fwd-status=304; ttl={ttl}")
-            }
+            From::Validated => format!("{}; ttl={ttl}", dealt.cache_status),
             _ => format!("topdown; hit; ttl={ttl}"),
         };
         let before = std::mem::take(&mut dealt.why);
