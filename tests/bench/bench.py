@@ -4,7 +4,8 @@
 Measures topdown beside its peers on this machine: interleaved rounds (ours,
 theirs, ours, …), medians, ratios. Everything runs on the loopback interface,
 in a folder of its own, bounded in time. A peer that is not installed is left
-out, and that is said. WORK is any of: keep close file idle echo (all of them).
+out, and that is said. WORK is any of: keep close file idle echo hit pass long
+tunnels (all of them).
 """
 
 import argparse, json, os, re, shutil, socket, statistics, subprocess
@@ -266,11 +267,165 @@ def echo(args):
             peer.end()
 
 
+ORIGIN = """worker_processes 1; pid %(own)s/pid; error_log %(own)s/error;
+    events { worker_connections 8192; } http { access_log off; sendfile on; tcp_nopush on;
+    keepalive_requests 1000000000; keepalive_timeout 300; open_file_cache max=100;
+    server { listen 127.0.0.1:%(port)d backlog=4096; root %(root)s;
+    location /kept/ { alias %(root)s/; add_header Cache-Control max-age=3600; }
+    location /own/ { alias %(root)s/; add_header Cache-Control no-store; } } }"""
+
+SQUID = """http_port 127.0.0.1:%(port)d
+http_access allow all
+cache_mem 256 MB
+maximum_object_size_in_memory 8 MB
+access_log none
+cache_store_log none
+cache_log %(own)s/log
+pid_filename none
+coredump_dir %(own)s
+max_filedescriptors 16384
+shutdown_lifetime 0 seconds
+"""
+
+TINYPROXY = """Port %(port)d
+Listen 127.0.0.1
+Timeout 600
+MaxClients 4000
+LogLevel Critical
+LogFile "%(own)s/log"
+"""
+
+HTTPD = """ServerRoot %(own)s
+ServerName localhost
+Listen 127.0.0.1:%(port)d
+PidFile %(own)s/pid
+ErrorLog %(own)s/error
+LoadModule mpm_event_module /usr/lib/apache2/modules/mod_mpm_event.so
+LoadModule authz_core_module /usr/lib/apache2/modules/mod_authz_core.so
+LoadModule proxy_module /usr/lib/apache2/modules/mod_proxy.so
+LoadModule proxy_http_module /usr/lib/apache2/modules/mod_proxy_http.so
+LoadModule proxy_connect_module /usr/lib/apache2/modules/mod_proxy_connect.so
+LoadModule cache_module /usr/lib/apache2/modules/mod_cache.so
+LoadModule cache_socache_module /usr/lib/apache2/modules/mod_cache_socache.so
+LoadModule socache_shmcb_module /usr/lib/apache2/modules/mod_socache_shmcb.so
+MaxRequestWorkers 400
+KeepAlive On
+MaxKeepAliveRequests 0
+ProxyRequests On
+AllowCONNECT 443 %(origin)d
+CacheEnable socache http://
+CacheQuickHandler on
+CacheSocache shmcb:%(own)s/cache(67108864)
+CacheSocacheMaxSize 1048576
+"""
+
+
+def proxies(folder, origin):
+    """Ours first, then those that are installed; each with its own folder."""
+    def start(name, words, text=None):
+        port = free_port()
+        own = f"{folder}/{name}"
+        os.mkdir(own)
+        os.chmod(own, 0o777)
+        values = {"port": port, "own": own, "origin": origin}
+        if text:
+            with open(f"{own}/conf", "w") as f:
+                f.write(text % values)
+        return Peer(name, [word % values for word in words], port)
+    yield start("topdown", [TOPDOWN, "web-proxy", "-q", "-l", "%(port)d",
+                            "--connect-port", "%(origin)d", "--idle", "300"])
+    if which("squid"):
+        text = SQUID + f"acl SSL_ports port {origin}\n"
+        yield start("squid", [which("squid"), "-N", "-f", "%(own)s/conf"], text)
+    if which("tinyproxy"):
+        yield start("tinyproxy", [which("tinyproxy"), "-d", "-c", "%(own)s/conf"], TINYPROXY)
+    if which("apache2"):
+        words = [which("apache2"), "-DFOREGROUND", "-f", "%(own)s/conf"]
+        yield start("httpd", words, HTTPD)
+
+
+def proxy_wrk(folder, peer, url, connections, seconds):
+    """wrk with a whole URL as its target."""
+    script = f"{folder}/target.lua"
+    with open(script, "w") as f:
+        f.write(f'wrk.path = "{url}"\n')
+    return wrk(peer.url("/"), connections, seconds, "-s", script)
+
+
+def proxy(args, folder, work):
+    os.makedirs(f"{folder}/proxy/site", exist_ok=True)
+    os.chmod(f"{folder}", 0o755)
+    folder = f"{folder}/proxy"
+    root = f"{folder}/site"
+    for name, size in (("1k", 1 << 10), ("64k", 1 << 16), ("100m", 100 << 20)):
+        with open(f"{root}/{name}", "wb") as f:
+            f.write(b"x" * size)
+    os.mkdir(f"{folder}/origin")
+    port = free_port()
+    with open(f"{folder}/origin/conf", "w") as f:
+        f.write(ORIGIN % {"own": f"{folder}/origin", "port": port, "root": root})
+    words = [which("nginx"), "-p", f"{folder}/origin", "-e", f"{folder}/origin/error"]
+    origin = Peer("nginx", words + ["-c", f"{folder}/origin/conf", "-g", "daemon off;"], port)
+    peers = list(proxies(folder, port))
+    at = f"http://127.0.0.1:{port}"
+    seconds = args.seconds
+    generator = load()
+    try:
+        for peer in peers:  # once, so that all have it
+            proxy_wrk(folder, peer, f"{at}/kept/1k", 1, 1)
+            proxy_wrk(folder, peer, f"{at}/kept/64k", 1, 1)
+        def measure(path, connections):
+            def one(p):
+                # tinyproxy closes after each answer: wrk counts that as a read error
+                requests, rate, _ = proxy_wrk(folder, p, at + path, connections, seconds)
+                return rate, requests
+            return one
+        if "hit" in work:
+            for name in ("1k", "64k"):
+                table(f"proxy: hit in memory, {name}, 64 keep-alive connections (wrk)", "req/s",
+                      rounds(peers, args.rounds, measure(f"/kept/{name}", 64)))
+        if "pass" in work:
+            table("proxy: pass-through of a no-store 1 KiB, 64 connections (wrk)", "req/s",
+                  rounds(peers, args.rounds, measure("/own/1k", 64)))
+        if "long" in work:
+            before = peers[0].resident()
+            def measure_long(p):
+                requests, _, rate = proxy_wrk(folder, p, f"{at}/own/100m", 2, seconds)
+                return rate / 2**20, requests
+            table("proxy: pass-through of 100 MiB, 2 connections (wrk)", "MiB/s",
+                  rounds(peers, args.rounds, measure_long))
+            def measure_tunnel(p):
+                words = [generator, "tunnel", f"127.0.0.1:{p.port}", f"127.0.0.1:{port}",
+                         "/own/100m", str(seconds)]
+                out = subprocess.run(words, capture_output=True, text=True, check=True, timeout=60)
+                return float(out.stdout) / 2**20, 0
+            table("proxy: 100 MiB through CONNECT, 2 tunnels", "MiB/s",
+                  rounds(peers, args.rounds, measure_tunnel))
+            after = peers[0].resident()
+            print(f"  topdown's memory: {before:,} KiB before, {after:,} KiB after")
+        if "tunnels" in work:
+            count = 2_000
+            before = peers[0].resident()
+            words = [generator, "tunnels", f"127.0.0.1:{peers[0].port}", f"127.0.0.1:{port}",
+                     str(count)]
+            pipe = subprocess.PIPE
+            client = subprocess.Popen(words, stdin=pipe, stdout=pipe, text=True)
+            assert client.stdout.readline() == "held\n"
+            time.sleep(3)  # until the pipes are given back
+            held = (peers[0].resident() - before) / count
+            client.communicate("\n", timeout=60)
+            print(f"\n{count:,} idle CONNECT tunnels\n  {held:.1f} KiB resident each")
+    finally:
+        for peer in peers + [origin]:
+            peer.end()
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=int, default=3)
-    parser.add_argument("work", nargs="*", default=["keep", "close", "file", "idle", "echo"])
+    parser.add_argument("work", nargs="*", default=["keep", "close", "file", "idle", "echo", "hit", "pass",
+                                                 "long", "tunnels"])
     args = parser.parse_args()
     print(f"{os.cpu_count()} cores, Linux {os.uname().release}; "
           f"{args.rounds} interleaved rounds of {args.seconds} s, medians [range]")
@@ -279,6 +434,8 @@ def main():
             web(args, folder, args.work)
         if "echo" in args.work:
             echo(args)
+        if set(args.work) & {"hit", "pass", "long", "tunnels"} and which("wrk") and which("nginx"):
+            proxy(args, folder, args.work)
 
 
 main()

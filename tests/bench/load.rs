@@ -3,12 +3,15 @@
 //! ```text
 //! load echo ADDRESS CONNECTIONS BYTES SECONDS   messages there and back
 //! load idle ADDRESS CONNECTIONS PATH            connections that wait
+//! load tunnel PROXY ADDRESS PATH SECONDS        GET through CONNECT
+//! load tunnels PROXY ADDRESS COUNT              tunnels that wait
 //! ```
 //!
 //! `echo` keeps one message of so many bytes under way on each connection
 //! and prints messages a second. `idle` opens connections, makes a request
 //! on each, prints "held", waits for a line on standard input, and makes a
-//! request on each again.
+//! request on each again. `tunnel` prints bytes a second over two tunnels,
+//! `tunnels` prints "held" and waits for a line.
 
 #![allow(clippy::unwrap_used)]
 
@@ -31,7 +34,24 @@ fn main() {
         ["idle", address, connections, path] => {
             idle(address, connections.parse().unwrap(), path);
         }
-        _ => eprintln!("usage: load echo|idle ADDRESS CONNECTIONS …"),
+        ["tunnel", proxy, address, path, seconds] => {
+            let time = Duration::from_secs_f64(seconds.parse().unwrap());
+            let get = || get_through(proxy, address, path, time);
+            let bytes: u64 = std::thread::scope(|scope| {
+                let two = [scope.spawn(get), scope.spawn(get)];
+                two.into_iter().map(|t| t.join().unwrap()).sum()
+            });
+            println!("{}", bytes as f64 / time.as_secs_f64());
+        }
+        ["tunnels", proxy, address, count] => {
+            let count: usize = count.parse().unwrap();
+            let open = |_| connect_through(proxy, address);
+            let held: Vec<TcpStream> = (0..count).map(open).collect();
+            println!("held");
+            let _ = io::stdin().read_line(&mut String::new());
+            drop(held);
+        }
+        _ => eprintln!("usage: load echo|idle|tunnel|tunnels ADDRESS …"),
     }
 }
 
@@ -40,6 +60,47 @@ fn connect(address: &str) -> TcpStream {
     socket.set_nodelay(true).unwrap();
     socket.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
     socket
+}
+
+/// A tunnel that is open.
+fn connect_through(proxy: &str, address: &str) -> TcpStream {
+    let mut socket = connect(proxy);
+    let request = format!("CONNECT {address} HTTP/1.1\r\nHost: h\r\n\r\n");
+    socket.write_all(request.as_bytes()).unwrap();
+    let (mut head, mut byte) = (Vec::new(), [0]);
+    while !head.ends_with(b"\r\n\r\n") {
+        socket.read_exact(&mut byte).unwrap();
+        head.push(byte[0]);
+    }
+    assert!(head[9..].starts_with(b"200"), "no tunnel");
+    socket
+}
+
+/// GET again and again through one tunnel: how many bytes came.
+fn get_through(proxy: &str, address: &str, path: &str, time: Duration) -> u64 {
+    let mut socket = connect_through(proxy, address);
+    let request = format!("GET {path} HTTP/1.1\r\nHost: h\r\n\r\n");
+    let mut buffer = vec![0; 256 * 1024];
+    let start = Instant::now();
+    let (mut bytes, mut left) = (0, 0);
+    while start.elapsed() < time {
+        if left == 0 {
+            socket.write_all(request.as_bytes()).unwrap();
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                socket.read_exact(&mut buffer[..1]).unwrap();
+                head.push(buffer[0]);
+            }
+            let head = String::from_utf8(head).unwrap().to_lowercase();
+            let length = head.split("content-length: ").nth(1).unwrap();
+            left = length.split("\r\n").next().unwrap().parse().unwrap();
+        }
+        let most = buffer.len().min(left);
+        let count = socket.read(&mut buffer[..most]).unwrap();
+        assert!(count > 0, "the tunnel ended");
+        (bytes, left) = (bytes + count as u64, left - count);
+    }
+    bytes
 }
 
 fn echo(address: &str, connections: usize, bytes: usize, time: Duration) {
