@@ -75,13 +75,16 @@ pub struct Connection {
 impl Connections {
     /// Raises the descriptor limit, and makes SIGINT and SIGTERM stop the
     /// server. To be called before any other thread is started.
+    /// Each connection takes `each` descriptors at most.
     pub fn new(
         limit: usize,
+        each: usize,
         server_socket: &TcpListener,
     ) -> Result<Arc<Connections>, Error> {
         let descriptors = net::raise_descriptor_limit();
         let connections = Arc::new(Connections {
-            limit: limit.min(descriptors.saturating_sub(SPARE_DESCRIPTORS)),
+            limit: limit
+                .min(descriptors.saturating_sub(SPARE_DESCRIPTORS) / each),
             stopping: AtomicBool::new(false),
             open: Mutex::default(),
             changed: Condvar::new(),
@@ -320,7 +323,7 @@ mod tests {
     #[test]
     fn a_bug_ends_its_connection_alone() {
         let server_socket = TcpListener::bind("127.0.0.1:0").unwrap();
-        let connections = Connections::new(1, &server_socket).unwrap();
+        let connections = Connections::new(1, 1, &server_socket).unwrap();
         let address = server_socket.local_addr().unwrap();
         for _ in 0..3 {
             let _client = TcpStream::connect(address).unwrap();

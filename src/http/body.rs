@@ -342,7 +342,7 @@ fn are_extensions(mut text: &[u8]) -> bool {
 
 /// The length of a quoted string at the start; 0 if it is none.
 /// RFC 9110 §5.6.4
-fn quoted_string(text: &[u8]) -> usize {
+pub fn quoted_string(text: &[u8]) -> usize {
     let mut escaped = false;
     for (at, byte) in text.iter().enumerate().skip(1) {
         match byte {

@@ -18,6 +18,7 @@ pub mod store;
 pub mod stored;
 pub mod why;
 
+use super::body::{Framing, quoted_string};
 use super::date;
 use super::fields::Fields;
 use super::message::{Request, Response};
@@ -35,25 +36,36 @@ const HEURISTIC_MOST: i64 = 86_400;
 /// May the response be stored? RFC 9111 §3: "A cache MUST NOT store a
 /// response to a request unless:"
 pub fn may_store(request: &Request, response: &Response) -> Result<(), WhyNot> {
-    let (asked, fields) = (&request.fields, &response.fields);
-    let understands = has(fields, "must-understand");
+    let asked = &request.fields;
     // "the request method is understood by the cache"
     if request.method != "GET" {
         return Err(WhyNot::Method);
     }
+    if Framing::of_request(request) != Ok(Framing::Empty) {
+        return Err(WhyNot::RequestContent);
+    }
+    may_keep(asked, response)
+}
+
+/// The same but for the request's method: what a 304 has changed may forbid
+/// to keep it.
+pub fn may_keep(asked: &Fields, response: &Response) -> Result<(), WhyNot> {
+    let fields = &response.fields;
+    let understands = has(fields, "must-understand");
     // "the response status code is final": 1xx never come here
     // "if the response status code is 206 or 304, or the must-understand
-    // cache directive is present: the cache understands the response status
-    // code"
+    // cache directive [...] is present: the cache understands the response
+    // status code"
     match response.status {
         206 => return Err(WhyNot::Partial),
         304 => return Err(WhyNot::NotModified),
+        412 | 416 => return Err(WhyNot::OwnCondition),
         status if understands && !is_understood(status) => {
             return Err(WhyNot::NotUnderstood);
         }
         _ => {}
     }
-    // "the no-store cache directive is not present in the response"; with
+    // "the no-store cache directive is not present in the response [...]"; with
     // must-understand, whoever understands ignores it: §5.2.2.3
     if has(fields, "no-store") && !understands {
         return Err(WhyNot::NoStore);
@@ -62,15 +74,15 @@ pub fn may_store(request: &Request, response: &Response) -> Result<(), WhyNot> {
         return Err(WhyNot::RequestNoStore);
     }
     // "if the cache is shared: the private response directive is either not
-    // present or allows a shared cache to store a modified response"
+    // present or allows a shared cache to store a modified response [...]"
     if directives(fields)
         .any(|(name, names)| is(name, "private") && names.is_none())
     {
         return Err(WhyNot::Private);
     }
     // "if the cache is shared: the Authorization header field is not present
-    // in the request (see Section 11.6.2 of [HTTP]) or a response directive
-    // is present that explicitly allows shared caching"
+    // in the request [...] or a response directive is present that explicitly
+    // allows shared caching"
     let allowed = ["public", "s-maxage", "must-revalidate"];
     if asked.get("authorization").is_some()
         && !allowed.iter().any(|name| has(fields, name))
@@ -122,18 +134,18 @@ fn is_understood(status: u16) -> bool {
 /// §4.2.1; `received` stands in for a missing Date.
 fn lifetime(response: &Response, received: i64) -> (i64, &'static str) {
     let fields = &response.fields;
-    // "If the cache is shared and the s-maxage response directive is
+    // "If the cache is shared and the s-maxage response directive [...] is
     // present, use its value, or"
     if let Some(seconds) = seconds(fields, "s-maxage", 0) {
         return (seconds, "s-maxage");
     }
-    // "If the max-age response directive is present, use its value, or"
+    // "If the max-age response directive [...] is present, use its value, or"
     if let Some(seconds) = seconds(fields, "max-age", 0) {
         return (seconds, "max-age");
     }
-    // "If the Expires response header field is present, use its value minus
-    // the value of the Date response header field" - an invalid date is one
-    // in the past (§5.3), and so are two
+    // "If the Expires response header field [...] is present, use its value
+    // minus the value of the Date response header field" - an invalid date
+    // is one in the past (§5.3), and so are two
     let made = made(fields, received);
     let mut expires = fields.all("expires");
     if let Some(first) = expires.next() {
@@ -242,8 +254,8 @@ pub struct Wants {
 impl Wants {
     pub fn of(fields: &Fields) -> Wants {
         if fields.get("cache-control").is_none() {
-            // "treats Pragma: no-cache the same as if Cache-Control:
-            // no-cache was present" RFC 9111 §5.4, where there is none
+            // HTTP/1.0's way to say it, where there is no other: RFC 9111
+            // §5.4
             let no_cache = fields.lists("pragma", "no-cache");
             return Wants { no_cache, ..Wants::default() };
         }
@@ -285,19 +297,21 @@ pub fn may_reuse(
     policy: &Policy,
     now: i64,
 ) -> Result<Reuse, WhyNot> {
-    // "the request does not contain the no-cache directive"
+    // it "indicates that the client prefers stored response not be used to
+    // satisfy the request without successful validation on the origin
+    // server" §5.2.1.4
     if wants.no_cache {
         return Err(WhyNot::RequestNoCache);
     }
-    // "the stored response does not contain the no-cache directive, unless
-    // it is successfully validated"
+    // "the stored response does not contain the no-cache directive [...],
+    // unless it is successfully validated"
     if policy.no_cache {
         return Err(WhyNot::NoCache);
     }
     // what the client demands: §5.2.1.1 and §5.2.1.3
     let (age, ttl) = (policy.age(now), policy.ttl(now));
-    if wants.max_age.is_some_and(|most| age > most) && wants.max_stale.is_none()
-    {
+    let beyond = wants.max_stale.unwrap_or(0);
+    if wants.max_age.is_some_and(|most| age > most.saturating_add(beyond)) {
         return Err(WhyNot::RequestMaxAge);
     }
     if wants.min_fresh.is_some_and(|least| ttl < least) {
@@ -329,7 +343,7 @@ pub fn may_reuse(
 pub fn may_stand_in(wants: &Wants, policy: &Policy, now: i64) -> bool {
     let most = policy.stale_if_error.max(wants.stale_if_error);
     let forbidden = policy.no_cache || policy.must_revalidate || wants.no_cache;
-    !forbidden && -policy.ttl(now) < most
+    !forbidden && most > 0 && -policy.ttl(now) < most
 }
 
 /// Is there such a directive? Cache-Control alone counts.
@@ -368,15 +382,20 @@ fn is(name: &[u8], wanted: &str) -> bool {
 /// cache-directive = token [ "=" ( token / quoted-string ) ]
 /// ```
 ///
-/// A comma in a quoted string separates nothing. RFC 9111 §5.2
+/// A comma in a quoted string separates nothing; a quote that is not closed
+/// begins none, or it would hide what follows. RFC 9111 §5.2
 pub fn directives<'a>(
     fields: &Fields<'a>,
 ) -> impl Iterator<Item = (&'a [u8], Option<&'a [u8]>)> {
     fields.all("cache-control").flat_map(|line| {
-        let mut quoted = false;
+        let mut at = 0;
+        let mut quoted_until = 0;
         let separates = move |b: &u8| {
-            quoted ^= *b == b'"';
-            *b == b',' && !quoted
+            if *b == b'"' && at >= quoted_until {
+                quoted_until = at + quoted_string(&line[at..]);
+            }
+            at += 1;
+            *b == b',' && at > quoted_until
         };
         line.split(separates).map(|member| {
             let member = member.trim_ascii();
@@ -431,6 +450,8 @@ mod tests {
             ("get", "200", fresh, Some(WhyNot::Method)),
             ("GET", "206", fresh, Some(WhyNot::Partial)),
             ("GET", "304", fresh, Some(WhyNot::NotModified)),
+            ("GET", "412", fresh, Some(WhyNot::OwnCondition)),
+            ("GET", "416", fresh, Some(WhyNot::OwnCondition)),
             // any final status when freshness is explicit
             ("GET", "999", fresh, None),
             ("GET", "500", fresh, None),
@@ -482,6 +503,10 @@ mod tests {
         );
         assert_eq!(why("private, max-age=60"), Some(WhyNot::Private));
         assert_eq!(why("private=\"set-cookie, x\", max-age=60"), None);
+        // a quote that is not closed hides nothing
+        assert_eq!(why("max-age=60, x=\"a, no-store"), Some(WhyNot::NoStore));
+        let escaped = "max-age=60, x=\"a\\\"b\", no-store";
+        assert_eq!(why(escaped), Some(WhyNot::NoStore));
         // not a directive, but a part of an argument
         assert_eq!(why("max-age=60, x=\"no-store, private\""), None);
         // who understands the status need not heed no-store
@@ -641,6 +666,8 @@ mod tests {
             ("max-age=60", 11, "max-age=10", Err(RequestMaxAge)),
             ("max-age=60", 1, "max-age=0", Err(RequestMaxAge)),
             ("max-age=60", 1, "max-age=x", Err(RequestMaxAge)),
+            ("max-age=60", 5, "max-age=0, max-stale=5", Ok(Fresh)),
+            ("max-age=60", 6, "max-age=0, max-stale=5", Err(RequestMaxAge)),
             ("max-age=60", 40, "min-fresh=20", Ok(Fresh)),
             ("max-age=60", 41, "min-fresh=20", Err(RequestMinFresh)),
             ("max-age=60", 1, "min-fresh=x", Err(RequestMinFresh)),
@@ -696,6 +723,7 @@ mod tests {
         assert!(stands("max-age=60, stale-if-error=30", 89, ""));
         assert!(!stands("max-age=60, stale-if-error=30", 90, ""));
         assert!(!stands("max-age=60", 61, ""));
+        assert!(!stands("max-age=60", 1, "Cache-Control: max-age=0\r\n"));
         assert!(stands(
             "max-age=60",
             61,

@@ -102,6 +102,8 @@ what it did, and why.
 /// The lab's port.
 const PORT: u16 = 8888;
 const CACHE_SIZE: u64 = 64 << 20;
+/// A tunnel has two sockets, and while bytes go both ways two pipes.
+const DESCRIPTORS: usize = 6;
 /// For a server: as long as nginx waits as a proxy.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -135,7 +137,7 @@ fn run(mut args: Args) -> Result<Outcome, Error> {
     prepared.doing(|| "prepare the socket")?;
     let address = server_socket.local_addr().doing(|| "listen")?;
     let limit = limit.unwrap_or(MAX_CONNECTIONS);
-    let connections = Connections::new(limit, &server_socket)?;
+    let connections = Connections::new(limit, DESCRIPTORS, &server_socket)?;
     let proxy = Arc::new(options.proxy(address)?);
     say(format!("topdown web-proxy: listening on {address}"));
     proxy.trace.fact(|| format!("the welcoming socket is {address}"));

@@ -108,7 +108,7 @@ fn run(mut args: Args) -> Result<Outcome, Error> {
     prepared.doing(|| "prepare the socket")?;
     let address = server_socket.local_addr().doing(|| "listen")?;
     let limit = limit.unwrap_or(MAX_CONNECTIONS);
-    let connections = Connections::new(limit, &server_socket)?;
+    let connections = Connections::new(limit, 1, &server_socket)?;
     say(format!("topdown web-server: listening on {address}"));
     server.trace.fact(|| format!("the welcoming socket is {address}"));
 

@@ -75,7 +75,7 @@ fn run(mut args: Args) -> Result<Outcome, Error> {
     prepare(&server_socket, idle).doing(|| "prepare the socket")?;
     let address = server_socket.local_addr().doing(|| "listen")?;
     let limit = limit.unwrap_or(MAX_CONNECTIONS);
-    let connections = Connections::new(limit, &server_socket)?;
+    let connections = Connections::new(limit, 1, &server_socket)?;
     say(format!("topdown tcp-server: listening on {address}"));
     trace.fact(|| {
         format!("welcoming socket {address}: it only accepts (KR 2.7.2)")

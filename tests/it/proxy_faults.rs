@@ -140,6 +140,31 @@ fn too_long_for_the_store_it_streams_to_all_in_bounded_memory() {
 }
 
 #[test]
+fn who_stalls_is_cut_off_when_others_wait_for_it() {
+    let piece = "y".repeat(0x10000);
+    let origin = Origin::new(move |_, socket| {
+        let head = "HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\n\r\n";
+        socket.write_all(head.as_bytes()).unwrap();
+        for _ in 0..200 {
+            if socket.write_all(piece.as_bytes()).is_err() {
+                return false;
+            }
+        }
+        false
+    });
+    let proxy = proxy(&["--cache-size", "1M"]);
+    let mut stalled = proxy.connect();
+    stalled.write_all(request(&origin, "/").as_bytes()).unwrap();
+    stalled.read_exact(&mut [0]).unwrap();
+    let mut other = proxy.connect();
+    other.write_all(request(&origin, "/").as_bytes()).unwrap();
+    let text = read_all(&mut other);
+    assert_eq!(text.matches('y').count(), 200 * 0x10000);
+    let cut = read_all(&mut stalled);
+    assert!(origin.count() > 1 || !cut.ends_with("\r\n0\r\n\r\n"));
+}
+
+#[test]
 fn five_hundred_clients_at_once() {
     let origin = Origin::new(|asked, socket| {
         let fields = match asked.contains("/stored") {

@@ -18,7 +18,8 @@ fn proxy(more: &[&str]) -> Server {
 
 fn ask(proxy: &Server, method: &str, url: &str, fields: &str) -> String {
     proxy.dialogue(format!(
-        "{method} {url} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n{fields}\r\n"
+        "{method} {url} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\
+         {fields}\r\n"
     ))
 }
 
@@ -782,4 +783,135 @@ fn the_log_and_the_margin_say_why() {
     ));
     assert!(lines[1].contains("\"topdown; hit; ttl="), "{}", lines[1]);
     assert!(lines[1].contains("\"reused: age "));
+}
+
+#[test]
+fn a_304_may_forbid_to_keep_it() {
+    for directive in ["private", "no-store"] {
+        let origin = Origin::new(move |asked, socket| {
+            let text = match field(asked, "if-none-match") {
+                Some(_) => format!(
+                    "HTTP/1.1 304 Not Modified\r\nETag: \"v\"\r\n\
+                     Cache-Control: {directive}\r\nSet-Cookie: own\r\n\r\n"
+                ),
+                None => answer(
+                    "200 OK",
+                    "ETag: \"v\"\r\nCache-Control: max-age=0\r\n",
+                    "content",
+                ),
+            };
+            socket.write_all(text.as_bytes()).is_ok()
+        });
+        let proxy = proxy(&[]);
+        get(&proxy, &origin, "/");
+        let own = get(&proxy, &origin, "/");
+        assert_eq!(
+            (field(&own, "set-cookie"), body(&own)),
+            (Some("own"), "content")
+        );
+        let other = get(&proxy, &origin, "/");
+        assert_eq!(field(&other, "set-cookie"), None, "{directive}");
+    }
+}
+
+#[test]
+fn an_answer_older_than_an_unsafe_request_is_not_kept() {
+    for validates in [false, true] {
+        let (asked_origin, asked) = channel();
+        let (go_on, wait) = channel::<()>();
+        let pair = Mutex::new((asked_origin, wait));
+        let gets = AtomicU32::new(0);
+        let origin = Origin::new(move |request, socket| {
+            if request.starts_with("POST") {
+                let text = answer("200 OK", "", "changed");
+                return socket.write_all(text.as_bytes()).is_ok();
+            }
+            let number = gets.fetch_add(1, SeqCst);
+            let slow = number == u32::from(validates);
+            if slow {
+                let pair = pair.lock().unwrap();
+                pair.0.send(()).unwrap();
+                let _ = pair.1.recv_timeout(LIMIT);
+            }
+            let lifetime = if validates && number == 0 { 0 } else { 60 };
+            let fields =
+                format!("ETag: \"v\"\r\nCache-Control: max-age={lifetime}\r\n");
+            let text = match slow && validates {
+                true => format!("HTTP/1.1 304 Not Modified\r\n{fields}\r\n"),
+                false => answer("200 OK", &fields, &format!("body {number}")),
+            };
+            socket.write_all(text.as_bytes()).is_ok()
+        });
+        let proxy = proxy(&[]);
+        if validates {
+            get(&proxy, &origin, "/");
+        }
+        let mut early = send_get(&proxy, &origin);
+        asked.recv_timeout(LIMIT).unwrap();
+        ask(&proxy, "POST", &origin.url("/"), "Content-Length: 0\r\n");
+        // who asks now gets nothing of what is on its way
+        let late = get(&proxy, &origin, "/");
+        assert!(!said(&late).contains("collapsed"), "{late}");
+        go_on.send(()).unwrap();
+        let early = read_all(&mut early);
+        assert!(early.contains("body "), "{early}");
+        let now = get(&proxy, &origin, "/");
+        assert_ne!(body(&now), if validates { "body 0" } else { body(&early) });
+    }
+}
+
+#[test]
+fn a_get_with_content_stores_nothing_and_neither_do_412_and_416() {
+    let origin = Origin::new(|asked, socket| {
+        let length = field(asked, "content-length");
+        let mut sent = vec![0; length.map_or(0, |l| l.parse().unwrap())];
+        socket.read_exact(&mut sent).unwrap();
+        let status = match asked {
+            a if a.contains("If-Match") => "412 Precondition Failed",
+            a if a.contains("Range") => "416 Range Not Satisfiable",
+            _ => "200 OK",
+        };
+        let text = String::from_utf8(sent).unwrap();
+        let text = answer(status, "Cache-Control: max-age=60\r\n", &text);
+        socket.write_all(text.as_bytes()).is_ok()
+    });
+    let proxy = proxy(&[]);
+    for fields in [
+        "Content-Length: 4\r\n\r\nevil",
+        "If-Match: \"x\"\r\n",
+        "Range: bytes=99-\r\n",
+    ] {
+        ask(&proxy, "GET", &origin.url("/"), fields);
+        let count = origin.count();
+        let plain = get(&proxy, &origin, "/");
+        assert_eq!((body(&plain), &plain[9..12]), ("", "200"), "{fields}");
+        assert_eq!(origin.count(), count + 1);
+        ask(&proxy, "DELETE", &origin.url("/"), "");
+    }
+}
+
+#[test]
+fn vary_by_a_304_counts() {
+    let origin = Origin::new(|asked, socket| {
+        let language = field(asked, "accept-language").unwrap_or("none");
+        let text = match field(asked, "if-none-match") {
+            Some(_) => "HTTP/1.1 304 Not Modified\r\nETag: \"v\"\r\n\
+                Vary: Accept-Language\r\nCache-Control: max-age=60\r\n\r\n"
+                .into(),
+            None => answer(
+                "200 OK",
+                "ETag: \"v\"\r\nCache-Control: max-age=0\r\n",
+                language,
+            ),
+        };
+        socket.write_all(text.as_bytes()).is_ok()
+    });
+    let proxy = proxy(&[]);
+    let with = |language: &str| {
+        let line = format!("Accept-Language: {language}\r\n");
+        ask(&proxy, "GET", &origin.url("/"), &line)
+    };
+    with("de");
+    assert_eq!(body(&with("de")), "de");
+    assert_eq!(body(&with("en")), "en", "another variant");
 }

@@ -21,10 +21,10 @@
 //! program leaves whole files.
 
 use std::fs;
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, Read};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use super::stored::{Content, Stored, Varying, add_line};
 use crate::error::{Doing, Error, reason};
@@ -44,7 +44,7 @@ const MOST: u64 = 4 << 30;
 /// The directory.
 pub struct Disk {
     directory: PathBuf,
-    /// The first fault is told, and the first after it went well again.
+    /// A fault was told: once is enough.
     told: AtomicBool,
     written: AtomicU64,
 }
@@ -55,6 +55,8 @@ pub struct Saved {
     checksum: u64,
     /// Where the content begins.
     from: usize,
+    /// The content, as long as somebody is being served it.
+    read: Mutex<Weak<Vec<u8>>>,
 }
 
 impl Disk {
@@ -67,9 +69,14 @@ impl Disk {
         for entry in fs::read_dir(&path).doing(doing)? {
             let file = entry.doing(doing)?.path();
             match file.extension().and_then(|e| e.to_str()) {
-                _ if !is_name(&file) => {}
+                _ if !is_name(&file) || !file.is_file() => {}
                 Some(ASIDE) => _ = fs::remove_file(&file),
-                _ => found.extend(load(&file)),
+                _ => match load(&file) {
+                    Some(stored) => found.push(stored),
+                    // ours once, and spoiled; what is foreign stays
+                    None if is_ours(&file) => _ = fs::remove_file(&file),
+                    None => {}
+                },
             }
         }
         // the order in which they came is as good as that of their use
@@ -107,10 +114,7 @@ impl Disk {
         let whole = [first.as_bytes(), &rest, content].concat();
         let file = self.directory.join(name_of(stored));
         match self.write(&file, &whole) {
-            Ok(()) => {
-                self.told.store(false, SeqCst);
-                Some(Saved { file, checksum, from })
-            }
+            Ok(()) => Some(Saved::new(file, checksum, from)),
             Err(error) => {
                 if !self.told.swap(true, SeqCst) {
                     let directory = self.directory.display();
@@ -144,13 +148,24 @@ impl Disk {
 }
 
 impl Saved {
-    /// The content, which must be what was written.
-    pub fn read(&self) -> io::Result<Vec<u8>> {
+    fn new(file: PathBuf, checksum: u64, from: usize) -> Saved {
+        Saved { file, checksum, from, read: Mutex::default() }
+    }
+
+    /// The content, which must be what was written; read once for all who
+    /// are served it at a time.
+    pub fn read(&self) -> io::Result<Arc<Vec<u8>>> {
+        let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(bytes) = read.upgrade() {
+            return Ok(bytes);
+        }
         let mut whole = fs::read(&self.file)?;
         if checked(&whole) != Some(self.checksum) {
             return Err(ErrorKind::InvalidData.into());
         }
-        Ok(whole.split_off(self.from))
+        let bytes = Arc::new(whole.split_off(self.from));
+        *read = Arc::downgrade(&bytes);
+        Ok(bytes)
     }
 }
 
@@ -159,7 +174,7 @@ impl Stored {
     pub fn bytes(&self) -> io::Result<Arc<Vec<u8>>> {
         match &self.content {
             Content::Memory(bytes) => Ok(bytes.clone()),
-            Content::Disk(saved) => saved.read().map(Arc::new),
+            Content::Disk(saved) => saved.read(),
             Content::Coming => Err(ErrorKind::InvalidInput.into()),
         }
     }
@@ -178,6 +193,14 @@ fn is_name(file: &Path) -> bool {
     stem.len() == 16
         && stem.bytes().all(|b| b.is_ascii_hexdigit())
         && matches!(extension, Some(EXTENSION | ASIDE))
+}
+
+/// Does it begin as our files do?
+fn is_ours(file: &Path) -> bool {
+    let mut start = [0; FIRST_LINE.len()];
+    let opened = fs::File::open(file);
+    let read = opened.and_then(|mut f| f.read_exact(&mut start));
+    read.is_ok() && start == FIRST_LINE.as_bytes()
 }
 
 /// The checksum that a file names, if it is true.
@@ -221,7 +244,7 @@ fn load(file: &Path) -> Option<Stored> {
     let times = (received, received);
     let stored = Stored::from_head(&uri, varies, kept, &response, times);
     let from = asked_end + length;
-    let saved = Saved { file: file.to_path_buf(), checksum, from };
+    let saved = Saved::new(file.to_path_buf(), checksum, from);
     Some(Stored {
         asked,
         length: Some((whole.len() - from) as u64),

@@ -16,6 +16,9 @@ const GREATEST_PART: u64 = 8;
 /// Variants of one URI: more are a Vary on something that never repeats.
 const MAX_VARIANTS: usize = 16;
 
+/// URIs whose last invalidation is remembered.
+const MAX_INVALIDATED: usize = 4096;
+
 /// What is stored, and how much that may be.
 pub struct Store {
     /// In octets, of all together.
@@ -33,6 +36,11 @@ struct Table {
     size: u64,
     /// Octets of contents that are being received.
     coming: u64,
+    /// Invalidations so far, and when each URI had its last.
+    stamp: u64,
+    invalidated: HashMap<Arc<str>, u64>,
+    /// Those before this one are not in `invalidated` any longer.
+    forgotten: u64,
 }
 
 struct Slot {
@@ -72,7 +80,9 @@ impl Store {
         let table = &mut *table;
         let variants = table.by_uri.get_mut(uri).ok_or(WhyNot::UriMiss)?;
         let matching = variants.iter_mut().filter(|s| s.stored.matches(fields));
-        let newest = matching.max_by_key(|s| s.stored.received);
+        // "a cache MUST use the most recent one (as determined by the Date
+        // header field)" RFC 9111 §4
+        let newest = matching.max_by_key(|s| (s.stored.made, s.used));
         let slot = newest.ok_or(WhyNot::VaryMiss)?;
         let uri = table.by_use.remove(&slot.used);
         table.uses += 1;
@@ -104,9 +114,12 @@ impl Store {
 
     /// Keeps a response that has come as a whole, on the disk if there is
     /// one.
-    pub fn keep(&self, mut stored: Stored) -> Result<(), WhyNot> {
+    pub fn keep(&self, mut stored: Stored, stamp: u64) -> Result<(), WhyNot> {
         if stored.size() > self.greatest() {
             return Err(WhyNot::TooLarge);
+        }
+        if self.is_overtaken(&stored.uri, stamp) {
+            return Err(WhyNot::Overtaken);
         }
         if let Some(disk) = &self.disk {
             let saved = disk.save(&stored).ok_or(WhyNot::NoDisk)?;
@@ -116,20 +129,46 @@ impl Store {
         Ok(())
     }
 
-    /// Puts a 304's new fields in the old one's place.
-    pub fn replace(&self, fresh: Stored) -> Arc<Stored> {
-        let mut fresh = fresh;
-        if let (Some(disk), Ok(bytes)) = (&self.disk, fresh.bytes()) {
-            let content = fresh.content.clone();
+    /// Puts a 304's new fields in the old one's place. `None`: its content
+    /// is not what was stored, or an unsafe request has overtaken it.
+    pub fn replace(
+        &self,
+        old: &Arc<Stored>,
+        mut fresh: Stored,
+        stamp: u64,
+    ) -> Option<Arc<Stored>> {
+        let bytes = fresh.bytes().ok();
+        let overtaken = self.is_overtaken(&fresh.uri, stamp);
+        let Some(bytes) = bytes.filter(|_| !overtaken) else {
+            self.discard(old);
+            return None;
+        };
+        if let Some(disk) = &self.disk {
             fresh.content = Content::Memory(bytes);
-            fresh.content = match disk.save(&fresh) {
-                Some(saved) => Content::Disk(Arc::new(saved)),
-                None => content,
+            let Some(saved) = disk.save(&fresh) else {
+                self.discard(old);
+                return Some(Arc::new(fresh)); // for once
             };
+            fresh.content = Content::Disk(Arc::new(saved));
+        }
+        if old.varies != fresh.varies {
+            self.discard(old);
         }
         let fresh = Arc::new(fresh);
         self.insert(fresh.clone());
-        fresh
+        Some(fresh)
+    }
+
+    /// Counts invalidations: who asks the origin takes this first.
+    pub fn stamp(&self) -> u64 {
+        self.lock().stamp
+    }
+
+    /// Was the URI invalidated after that?
+    fn is_overtaken(&self, uri: &str, stamp: u64) -> bool {
+        let table = self.lock();
+        let last = table.invalidated.get(uri).copied();
+        last.unwrap_or(table.forgotten) > stamp
     }
 
     /// In place of what answered the same request, and of the least recently
@@ -170,7 +209,17 @@ impl Store {
 
     /// An unsafe request has changed what the URI names. RFC 9111 §4.4
     pub fn invalidate(&self, uri: &str) -> bool {
-        let gone = self.lock().take(uri, |_| true);
+        let mut table = self.lock();
+        table.stamp += 1;
+        let stamp = table.stamp;
+        if table.invalidated.len() >= MAX_INVALIDATED {
+            // what is on its way counts as overtaken: it is not stored
+            table.invalidated.clear();
+            table.forgotten = stamp;
+        }
+        table.invalidated.insert(uri.into(), stamp);
+        let gone = table.take(uri, |_| true);
+        drop(table);
         gone.iter().for_each(|slot| self.forget(&slot.stored));
         !gone.is_empty()
     }

@@ -4,7 +4,8 @@
 use std::sync::Arc;
 
 use super::disk::Saved;
-use super::{Policy, directives, is};
+use super::why::WhyNot;
+use super::{Policy, directives, is, may_keep};
 use crate::http::condition::Validators;
 use crate::http::date;
 use crate::http::fields::{Fields, Span};
@@ -64,10 +65,15 @@ impl Stored {
         let mut head = status_line.to_vec();
         head.extend_from_slice(b"\r\n");
         for (name, value) in end_to_end(fields) {
-            let own = name.eq_ignore_ascii_case(b"age");
+            let own = name.eq_ignore_ascii_case(b"age")
+                || name.eq_ignore_ascii_case(b"trailer");
             if !own && !is_private(fields, name) {
                 add_line(&mut head, name, value);
             }
+        }
+        if fields.get("date").is_none() {
+            let received = date::format(times.1);
+            add_line(&mut head, b"Date", received.as_bytes());
         }
         add_line(&mut head, b"Via", via.as_bytes());
         Stored::from_head(uri, varies(request, fields), head, response, times)
@@ -117,6 +123,12 @@ impl Stored {
         Validators { etag: &self.etag, last_modified }
     }
 
+    /// The same for If-Range, where nothing stands in.
+    pub fn strong_validators(&self) -> Validators<'_> {
+        let last_modified = self.last_modified.unwrap_or(i64::MIN);
+        Validators { etag: &self.etag, last_modified }
+    }
+
     /// The condition with which the origin is asked whether this is still
     /// good; `None` without a validator. RFC 9111 §4.3.1
     pub fn condition(&self) -> Option<String> {
@@ -149,11 +161,14 @@ impl Stored {
     /// header fields with the header fields provided in the 304 (Not
     /// Modified) response" RFC 9111 §4.3.4, but for those that describe the
     /// content as it is stored. §3.2
+    /// With it comes whether that may be kept: what the 304 says may forbid
+    /// it. `request`: the fields of the one that was validated for.
     pub fn freshened(
         &self,
+        request: &Fields,
         response: &Response,
         times: (i64, i64),
-    ) -> Option<Stored> {
+    ) -> Option<(Stored, Result<(), WhyNot>)> {
         let excepted: [&[u8]; 5] = [
             b"content-encoding",
             b"content-range",
@@ -190,11 +205,12 @@ impl Stored {
         whole.extend_from_slice(b"\r\n");
         let mut spans = Vec::<Span>::new();
         let response = Response::parse(&mut whole, &mut spans).ok()?;
-        let varies = self.varies.clone();
+        let varies = varies(request, &response.fields);
+        let may_keep = may_keep(request, &response);
         let fresh =
             Stored::from_head(&self.uri, varies, head, &response, times);
         let (length, content) = (self.length, self.content.clone());
-        Some(Stored { length, content, ..fresh })
+        Some((Stored { length, content, ..fresh }, may_keep))
     }
 
     /// Head and content, in octets: what it takes of the cache.
@@ -223,8 +239,8 @@ fn varies(request: &Fields, response: &Fields) -> Vec<Varying> {
 /// field's syntax". RFC 9111 §4.1
 fn normalised(request: &Fields, name: &str) -> Option<Vec<u8>> {
     let is_list = name.starts_with("accept");
-    let lines: Vec<Vec<u8>> = request
-        .iter()
+    // what was not passed on did not choose: `end_to_end`
+    let lines: Vec<Vec<u8>> = end_to_end(request)
         .filter(|(n, _)| n.eq_ignore_ascii_case(name.as_bytes()))
         .map(|(_, line)| {
             let members = line.split(|b| is_list && *b == b',');
@@ -234,8 +250,8 @@ fn normalised(request: &Fields, name: &str) -> Option<Vec<u8>> {
     (!lines.is_empty()).then(|| lines.join(&b','))
 }
 
-/// Is the field named by `private="…"`? "a shared cache MUST NOT store the
-/// specified field(s)" RFC 9111 §5.2.2.7
+/// Is the field named by `private="…"`? Then it is for one user alone, and
+/// the rest may be stored. RFC 9111 §5.2.2.7
 fn is_private(fields: &Fields, field_name: &[u8]) -> bool {
     directives(fields).any(|(name, names)| {
         is(name, "private")

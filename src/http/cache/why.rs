@@ -35,6 +35,10 @@ reasons! {
         "a part (206), and parts are not combined here. RFC 9111 §3.4"
     NotModified "not-modified"
         "304 answers the client's own copy. RFC 9111 §4.3.2"
+    RequestContent "request-content"
+        "the request had content, which may have had a say. RFC 9110 §9.3.1"
+    OwnCondition "condition"
+        "it answers the request's own condition or range. RFC 9110 §15.5.13"
     NotUnderstood "must-understand"
         "must-understand, and this status is not understood. \
          RFC 9111 §5.2.2.3"

@@ -76,9 +76,8 @@ impl Access {
         }
     }
 
-    /// May a tunnel go to that port? "A CONNECT method request that is used
-    /// to establish a tunnel to a port that is not [...] reserved or
-    /// well-known" could speak anything, mail for instance.
+    /// May a tunnel go to that port? It could speak anything, mail for
+    /// instance. RFC 9110 §9.3.6
     pub fn may_connect(&self, port: u16) -> bool {
         self.ports.contains(&port)
     }

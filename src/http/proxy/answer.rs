@@ -70,7 +70,26 @@ impl<'p> Session<'p> {
                 None => WhyNot::UriMiss,
             },
         };
+        if Wants::of(fields).only_if_cached {
+            return self.only_if_cached(asked, why, None, dealt);
+        }
         self.fetch(asked, Plan { why, stale: None, lead: None }, dealt)
+    }
+
+    /// 504: nothing that may be used, and more was not asked for. RFC 9111
+    /// §5.2.1.7
+    fn only_if_cached<'a>(
+        &mut self,
+        asked: &Asked<'a>,
+        why: WhyNot,
+        stale: Option<&Stored>,
+        dealt: &mut Dealt<'a>,
+    ) -> Next {
+        dealt.cache_status = format!("topdown; detail={}", why.word());
+        dealt.why = because(why, stale);
+        let text = "Nothing is stored that may be used, and more was not \
+                    asked for (only-if-cached).";
+        self.say(504, text, asked.framing, dealt)
     }
 
     /// (ii) Is there a copy that may be used?
@@ -104,11 +123,8 @@ impl<'p> Session<'p> {
                 proxy.trace.why(|| because(why, stale.as_deref()));
             }
             if wants.only_if_cached {
-                dealt.cache_status = format!("topdown; detail={}", why.word());
-                dealt.why = because(why, stale.as_deref());
-                let text = "Nothing is stored that may be used, and more was \
-                            not asked for (only-if-cached).";
-                return self.say(504, text, asked.framing, dealt);
+                let stale = stale.as_deref();
+                return self.only_if_cached(asked, why, stale, dealt);
             }
             let decided = lead.is_some() || waited;
             if decided || is_for_one(asked.request, stale.is_some()) {
@@ -120,13 +136,13 @@ impl<'p> Session<'p> {
                 }
                 // and look again: it may have come a moment ago
                 Role::Lead(new) => lead = Some(new),
-                Role::Follow(fetch, place) => {
+                Role::Follow(place) => {
                     proxy.trace.why(|| {
                         "another request is fetching it: this one waits for \
                          that. RFC 9111 §4"
                             .into()
                     });
-                    let sent = self.follow(asked, &fetch, place, why, dealt);
+                    let sent = self.follow(asked, &place, why, dealt);
                     if let Some(next) = sent {
                         return next;
                     }
@@ -184,8 +200,10 @@ impl<'p> Session<'p> {
                 if let Some(bad) = fault.copied() {
                     return self.bad(bad, dealt);
                 }
-                return match stand_in {
-                    Some(stored) => self.stand_in(asked, &stored, dealt),
+                let sent = stand_in
+                    .and_then(|stored| self.stand_in(asked, &stored, dealt));
+                return match sent {
+                    Some(next) => next,
                     None => self.no_way(asked, &no_way, dealt),
                 };
             }
@@ -199,33 +217,32 @@ impl<'p> Session<'p> {
         let status = response.status;
         let failed = matches!(status, 500 | 502 | 503 | 504);
         if let Some(stored) = stand_in.filter(|_| failed) {
-            return self.stand_in(asked, &stored, dealt);
+            if let Some(next) = self.stand_in(asked, &stored, dealt) {
+                return next;
+            }
         }
         let validated = plan.stale.as_ref().filter(|_| validates);
         if let (304, Some(stale)) = (status, validated) {
-            let fresh = proxy.freshen(stale, &response, answer.times);
+            let times = answer.times;
+            let fresh = proxy.freshen(asked, stale, &response, times);
             let stays = answer.follows.stays_open;
             proxy.origins.keep_if(stays, asked, answer.wire);
             let why = plan.why;
             drop(plan); // those who wait look into the store again
-            return match fresh {
-                Some(stored) => {
-                    let from = From::Validated;
-                    dealt.why = format!("{why}; then 304. RFC 9111 §4.3.4");
-                    let word = why.word();
-                    dealt.cache_status =
-                        format!("topdown; fwd={word}; fwd-status=304");
-                    let reuse = Reuse::Fresh;
-                    self.reuse(asked, &stored, reuse, from, dealt)
-                        .unwrap_or(Next::Close)
+            if let Some(stored) = fresh {
+                dealt.why = format!("{why}; then 304. RFC 9111 §4.3.4");
+                let word = why.word();
+                dealt.cache_status =
+                    format!("topdown; fwd={word}; fwd-status=304");
+                let (reuse, from) = (Reuse::Fresh, From::Validated);
+                let sent = self.reuse(asked, &stored, reuse, from, dealt);
+                if let Some(next) = sent {
+                    return next;
                 }
-                // it speaks of another version: asked for anew as a whole
-                None => {
-                    let why = WhyNot::Changed;
-                    let plan = Plan { why, stale: None, lead: None };
-                    self.fetch(asked, plan, dealt)
-                }
-            };
+            }
+            // the copy is not what the 304 speaks of: anew, as a whole
+            let plan = Plan { why: WhyNot::Changed, stale: None, lead: None };
+            return self.fetch(asked, plan, dealt);
         }
         self.deliver(asked, plan, &line, &response, answer, dealt)
     }
@@ -236,10 +253,13 @@ impl<'p> Session<'p> {
         asked: &Asked<'a>,
         stored: &Arc<Stored>,
         dealt: &mut Dealt<'a>,
-    ) -> Next {
+    ) -> Option<Next> {
         let reuse = Reuse::StaleOnError;
-        self.reuse(asked, stored, reuse, From::Store, dealt)
-            .unwrap_or(Next::Close)
+        let sent = self.reuse(asked, stored, reuse, From::Store, dealt);
+        if let (None, Some(store)) = (&sent, &self.proxy.store) {
+            store.discard(stored);
+        }
+        sent
     }
 
     /// TRACE and OPTIONS that go no further than here. RFC 9110 §7.6.2
@@ -252,7 +272,16 @@ impl<'p> Session<'p> {
         if asked.request.method == "TRACE" {
             reply.begin(200);
             reply.field("Content-Type", "message/http");
-            let text = request_head(asked, &self.proxy.pseudonym, None, false);
+            // "excluding some fields [...] that might contain sensitive
+            // data": RFC 9110 §9.3.8
+            let secret = ["authorization", "cookie", "proxy-authorization"];
+            let tells = |line: &&[u8]| {
+                let name = line.split(|b| *b == b':').next();
+                let name = name.unwrap_or_default().to_ascii_lowercase();
+                !secret.iter().any(|s| s.as_bytes() == name)
+            };
+            let lines = asked.head.split_inclusive(|b| *b == b'\n');
+            let text = lines.filter(tells).flatten().copied().collect();
             reply.content = Content::Bytes(text);
         } else {
             reply.begin(204);

@@ -37,9 +37,15 @@ pub enum Role<'a> {
     /// Ask the origin, for others too.
     Lead(Lead<'a>),
     /// Read what the leader gets.
-    Follow(Arc<Fetch>, usize),
+    Follow(Place),
     /// Ask the origin for oneself.
     Alone,
+}
+
+/// A follower's place. However it ends, nobody waits for it.
+pub struct Place {
+    fetch: Arc<Fetch>,
+    number: usize,
 }
 
 /// The leader's part. However it ends, those who wait are told.
@@ -60,7 +66,9 @@ impl Fetches {
         let mut state = self.lock();
         if let Some(fetch) = state.running.get(uri) {
             return match fetch.follow() {
-                Some(position) => Role::Follow(fetch.clone(), position),
+                Some(number) => {
+                    Role::Follow(Place { fetch: fetch.clone(), number })
+                }
                 None => Role::Alone,
             };
         }
@@ -126,7 +134,7 @@ struct Window {
     answer: Option<Arc<Stored>>,
     /// Where in the body the window begins.
     base: u64,
-    bytes: Vec<u8>,
+    bytes: Arc<Vec<u8>>,
     trailers: Vec<u8>,
     /// How far each follower has read; `None`: it has left.
     followers: Vec<Option<u64>>,
@@ -156,31 +164,11 @@ impl Fetch {
             Stage::Coming => window.whole,
             Stage::Broken | Stage::Over => false,
         };
+        let possible = possible && !window.overtaken;
         possible.then(|| {
             window.followers.push(Some(0));
             window.followers.len() - 1
         })
-    }
-
-    /// For followers: the answer's head, once it is there. `None`: it is no
-    /// answer to these fields, or to nobody else.
-    pub fn answer(
-        &self,
-        follower: usize,
-        fields: &Fields,
-    ) -> Option<Arc<Stored>> {
-        let mut window = self.lock();
-        while window.stage == Stage::Asking {
-            window = self.wait(window);
-        }
-        let shared = matches!(window.stage, Stage::Coming | Stage::Whole);
-        let answer = window.answer.clone().filter(|_| shared);
-        let answer = answer.filter(|answer| answer.matches(fields));
-        if answer.is_none() {
-            window.followers[follower] = None;
-            self.changed.notify_all();
-        }
-        answer
     }
 
     fn wait<'a>(
@@ -188,34 +176,6 @@ impl Fetch {
         window: MutexGuard<'a, Window>,
     ) -> MutexGuard<'a, Window> {
         self.changed.wait(window).unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// For followers: what comes next.
-    pub fn next(&self, follower: usize) -> Piece {
-        let mut window = self.lock();
-        loop {
-            let Some(position) = window.followers[follower] else {
-                return Piece::Broken;
-            };
-            let piece = window.piece(position);
-            if !piece.is_empty() {
-                let position = position + piece.len() as u64;
-                window.followers[follower] = Some(position);
-                self.changed.notify_all();
-                return Piece::Bytes(piece);
-            }
-            match window.stage {
-                Stage::Whole => return Piece::End(window.trailers.clone()),
-                Stage::Broken | Stage::Over => return Piece::Broken,
-                Stage::Asking | Stage::Coming => window = self.wait(window),
-            }
-        }
-    }
-
-    /// A follower goes.
-    pub fn leave(&self, follower: usize) {
-        self.lock().followers[follower] = None;
-        self.changed.notify_all();
     }
 
     /// For the leader: the answer is there, and may be shared.
@@ -229,7 +189,9 @@ impl Fetch {
 
     /// For the leader: more of the body.
     pub fn push(&self, bytes: &[u8]) {
-        self.lock().bytes.extend_from_slice(bytes);
+        let mut window = self.lock();
+        Arc::make_mut(&mut window.bytes).extend_from_slice(bytes);
+        drop(window);
         self.changed.notify_all();
     }
 
@@ -254,7 +216,7 @@ impl Fetch {
         let followers = window.followers.iter().flatten().copied();
         let slowest = followers.chain(own).min().unwrap_or(end);
         let passed = (slowest - window.base) as usize;
-        window.bytes.drain(..passed);
+        Arc::make_mut(&mut window.bytes).drain(..passed);
         window.base = slowest;
         window.bytes.len() < PIECE
     }
@@ -264,16 +226,33 @@ impl Fetch {
         drop(self.changed.wait_timeout(self.lock(), limit));
     }
 
+    /// Breaks it off for the slowest, which holds up the others. True: that
+    /// is the leader's own client, and the leader's to do.
+    pub fn drop_slowest(&self, own: Option<u64>) -> bool {
+        let mut window = self.lock();
+        let slowest = window.followers.iter().flatten().min().copied();
+        if own.is_some_and(|own| slowest.is_none_or(|other| own <= other)) {
+            return true;
+        }
+        for follower in &mut window.followers {
+            if *follower == slowest {
+                *follower = None;
+            }
+        }
+        self.changed.notify_all();
+        false
+    }
+
     /// Does anybody read what the leader gets?
     pub fn is_followed(&self) -> bool {
         self.lock().followers.iter().any(Option::is_some)
     }
 
     /// The body's end is there; answers the whole of it, if it still is.
-    pub fn whole(&self, trailers: &[u8]) -> Option<Vec<u8>> {
+    pub fn whole(&self, trailers: &[u8]) -> Option<Arc<Vec<u8>>> {
         let mut window = self.lock();
         window.trailers = trailers.to_vec();
-        (window.whole && !window.overtaken).then(|| window.bytes.clone())
+        window.whole.then(|| window.bytes.clone())
     }
 
     /// The last stage stays: what ended does not end again.
@@ -283,6 +262,51 @@ impl Fetch {
             window.stage = stage;
         }
         self.changed.notify_all();
+    }
+}
+
+impl Place {
+    /// The answer's head, once it is there. `None`: it is no answer to these
+    /// fields, or to nobody else.
+    pub fn answer(&self, fields: &Fields) -> Option<Arc<Stored>> {
+        let mut window = self.fetch.lock();
+        while window.stage == Stage::Asking {
+            window = self.fetch.wait(window);
+        }
+        let shared = matches!(window.stage, Stage::Coming | Stage::Whole);
+        let answer = window.answer.clone().filter(|_| shared);
+        answer.filter(|answer| answer.matches(fields))
+    }
+
+    /// What comes next.
+    pub fn next(&self) -> Piece {
+        let mut window = self.fetch.lock();
+        loop {
+            let Some(position) = window.followers[self.number] else {
+                return Piece::Broken;
+            };
+            let piece = window.piece(position);
+            if !piece.is_empty() {
+                let position = position + piece.len() as u64;
+                window.followers[self.number] = Some(position);
+                self.fetch.changed.notify_all();
+                return Piece::Bytes(piece);
+            }
+            match window.stage {
+                Stage::Whole => return Piece::End(window.trailers.clone()),
+                Stage::Broken | Stage::Over => return Piece::Broken,
+                Stage::Asking | Stage::Coming => {
+                    window = self.fetch.wait(window);
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.fetch.lock().followers[self.number] = None;
+        self.fetch.changed.notify_all();
     }
 }
 

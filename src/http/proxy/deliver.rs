@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::Proxy;
 use super::answer::{Plan, because};
-use super::collapse::Fetch;
+use super::collapse::{Fetch, Lead};
 use super::counts::{Dealt, From};
 use super::forward::{Answer, response_lines, via, with_lab_location};
 use super::origins::Origins;
@@ -18,7 +18,8 @@ use crate::http::cache::may_store;
 use crate::http::cache::stored::Stored;
 use crate::http::cache::why::WhyNot;
 use crate::http::explain;
-use crate::http::message::{Response, Version};
+use crate::http::fields::Fields;
+use crate::http::message::Response;
 use crate::http::origin::Follows;
 use crate::http::wire::Wire;
 use crate::net;
@@ -44,7 +45,7 @@ impl Proxy {
         times: (i64, i64),
     ) -> Result<Stored, WhyNot> {
         may_store(asked.request, response)?;
-        let Some(store) = &self.store else { return Err(WhyNot::NoRoom) };
+        let Some(store) = &self.store else { return Err(WhyNot::NoDisk) };
         let fields = &asked.request.fields;
         let via = via(response.version, &self.pseudonym);
         let stored =
@@ -76,8 +77,8 @@ impl Proxy {
             let named = ["location", "content-location"]
                 .into_iter()
                 .filter_map(|name| asked.url.join(fields.text(name)?).ok());
-            // "A cache MUST NOT invalidate URIs [...] if their origin
-            // differs from that of the target URI"
+            // not of another origin, "This helps prevent denial-of-service
+            // attacks."
             let named = named.filter(|url| url.same_origin(&asked.url));
             let named = named.map(|url| url.to_string());
             for uri in named.chain([asked.uri.to_string()]) {
@@ -91,14 +92,19 @@ impl Proxy {
             }
         } else if asked.request.method == "HEAD" && status == 200 {
             let length = fields.get("content-length").and_then(decimal);
+            let request = &asked.request.fields;
             for stored in store.variants(&asked.uri) {
-                if !stored.matches(&asked.request.fields) {
+                if !stored.matches(request) {
                     continue;
                 }
-                let same = stored.is_meant_by(response)
+                let same = stored.status == 200
+                    && stored.is_meant_by(response)
                     && (length.is_none() || length == stored.length);
-                match stored.freshened(response, times).filter(|_| same) {
-                    Some(fresh) => _ = store.replace(fresh),
+                let fresh = stored.freshened(request, response, times);
+                match fresh.filter(|(_, may_keep)| same && may_keep.is_ok()) {
+                    Some((fresh, _)) => {
+                        store.replace(&stored, fresh, asked.stamp);
+                    }
                     None => store.discard(&stored),
                 }
             }
@@ -109,16 +115,15 @@ impl Proxy {
 impl Proxy {
     /// What an answer supersedes is not used again, even if the answer is
     /// not stored itself.
-    fn supersede(
+    pub fn supersede(
         &self,
         asked: &Asked,
-        plan: &Plan,
+        stale: &Arc<Stored>,
         response: &Response,
-        stored: bool,
     ) {
-        if let (Some(store), Some(stale)) = (&self.store, &plan.stale) {
-            let get = asked.request.method == "GET";
-            if get && !stored && response.status < 500 {
+        let get = asked.request.method == "GET";
+        if let Some(store) = self.store.as_ref().filter(|_| get) {
+            if response.status < 500 {
                 store.discard(stale);
             }
         }
@@ -140,15 +145,18 @@ impl<'p> Session<'p> {
         let Answer { mut wire, follows, times, .. } = answer;
         proxy.update(asked, response, times);
         let storable = proxy.storable(asked, line, response, follows, times);
-        proxy.supersede(asked, &plan, response, storable.is_ok());
+        if let (Some(stale), Err(_)) = (&plan.stale, &storable) {
+            proxy.supersede(asked, stale, response);
+        }
         self.decided(&plan, storable.as_ref().err(), dealt);
 
         let mut marked = Marked::anew(follows.framing, request.version);
-        if request.method == "HEAD" {
+        if request.method == "HEAD" && !matches!(response.status, 204 | 304) {
             let length = response.fields.get("content-length");
             marked = Marked::Nothing(length.and_then(decimal));
         }
-        let lines = response_lines(line, response, &proxy.pseudonym);
+        let name = &proxy.pseudonym;
+        let lines = response_lines(line, response, name, times.1);
         let head = self.head(asked, lines, marked, dealt);
         let mut sender = Sender::new(self.wire.socket.clone(), marked);
         sender.put_head(&head);
@@ -158,14 +166,20 @@ impl<'p> Session<'p> {
 
         let mut body = Body::new(&mut wire, follows.framing);
         let (body, to) = (&mut body, &mut sender);
+        let fields = &response.fields;
         let ended = match storable {
-            Ok(stored) => self.send_and_store(stored, plan, body, to, dealt),
+            Ok(stored) => {
+                let lead = plan.lead;
+                self.send_and_store(
+                    asked, stored, lead, fields, body, to, dealt,
+                )
+            }
             Err(_) => {
                 if let Some(mut lead) = plan.lead {
                     // the others ask for themselves, and at once
                     lead.alone = true;
                 }
-                match relay::copy(body, to) {
+                match relay::copy(body, to, fields) {
                     Ok(()) => true,
                     Err(Broken::Source(e) | Broken::Receiver(e)) => {
                         proxy.trace.fact(|| format!("broken off: {e}"));
@@ -175,6 +189,11 @@ impl<'p> Session<'p> {
             }
         };
         let at_end = body.is_at_end();
+        if !ended && !sender.begun {
+            // nothing has left yet: the truth can still be told
+            let text = "The server's answer broke off, or makes no sense.";
+            return self.say(502, text, asked.framing, dealt);
+        }
         dealt.sent = sender.sent;
         if self.upload.is_none() {
             let stays = follows.stays_open && at_end;
@@ -186,12 +205,15 @@ impl<'p> Session<'p> {
     /// What Cache-Status says of an answer from the origin (RFC 9211 §2),
     /// and why.
     fn decided(&self, plan: &Plan, not: Option<&WhyNot>, dealt: &mut Dealt) {
+        dealt.from = From::Origin;
+        if self.proxy.store.is_none() {
+            return; // there are no decisions
+        }
         let outcome = match not {
             None => "stored".into(),
             Some(why) => format!("detail={}", why.word()),
         };
         let word = plan.why.word();
-        dealt.from = From::Origin;
         dealt.cache_status = format!("topdown; fwd={word}; {outcome}");
         dealt.why = because(plan.why, plan.stale.as_deref());
         if let Some(why) = not {
@@ -208,17 +230,19 @@ impl<'p> Session<'p> {
     /// True: the client has all of it.
     fn send_and_store(
         &self,
+        asked: &Asked,
         stored: Stored,
-        plan: Plan,
+        lead: Option<Lead>,
+        fields: &Fields,
         body: &mut Body<Wire>,
         sender: &mut Sender,
         dealt: &mut Dealt,
     ) -> bool {
         let proxy = self.proxy;
-        let Some(store) = &proxy.store else { return false };
         let own = Arc::<Fetch>::default();
-        let fetch = plan.lead.as_ref().map_or(&own, |lead| &lead.fetch);
-        match proxy.share(store, stored, fetch, body, Some(sender), false) {
+        let fetch = lead.as_ref().map_or(&own, |lead| &lead.fetch);
+        let to = Some(sender);
+        match proxy.share(asked, fields, stored, fetch, body, to) {
             Ok(shared) => {
                 match shared.kept {
                     Ok(()) => proxy.trace.why(|| "stored. RFC 9111 §3".into()),
@@ -277,17 +301,13 @@ impl<'p> Session<'p> {
         if asked.lab {
             lines = with_lab_location(lines, &asked.url);
         }
-        if !dealt.cache_status.is_empty() && self.proxy.store.is_some() {
+        if !dealt.cache_status.is_empty() {
             let _ = write!(lines, "Cache-Status: {}\r\n", dealt.cache_status);
         }
         lines.extend_from_slice(marked.field().as_bytes());
         let stays = self.stays(asked.request) && marked != Marked::ToClose;
-        match (stays, asked.request.version) {
-            (false, _) => lines.extend_from_slice(b"Connection: close\r\n"),
-            (true, Version::Http10) => {
-                lines.extend_from_slice(b"Connection: keep-alive\r\n");
-            }
-            (true, Version::Http11) => {}
+        if !stays {
+            lines.extend_from_slice(b"Connection: close\r\n");
         }
         lines.extend_from_slice(b"\r\n");
         let trace = &self.proxy.trace;

@@ -24,13 +24,13 @@ use crate::http::cache::stored::add_line;
 use crate::http::date;
 use crate::http::explain;
 use crate::http::fields::Fields;
-use crate::http::hop::end_to_end;
+use crate::http::hop::{end_to_end, trailers};
 use crate::http::message::{Response, Version};
 use crate::http::origin::{self, Follows, NoResponse};
 use crate::http::url::Url;
 use crate::http::wire::Wire;
 use crate::net;
-use crate::trace::{Party, Trace};
+use crate::trace::Party;
 
 /// What the origin answered: the connection stands at the body.
 pub struct Answer {
@@ -57,13 +57,7 @@ pub fn request_head(
     let (request, url) = (asked.request, &asked.url);
     let fields = &request.fields;
     let mut head = Vec::with_capacity(512);
-    // "If a proxy receives an OPTIONS request with an absolute-form of
-    // request-target in which the URI has an empty path and no query
-    // component, then the last proxy on the request chain MUST send a
-    // request-target of "*"" RFC 9112 §3.2.4
-    let asterisk = request.method == "OPTIONS" && url.path == "/" && !asked.lab;
-    let target = if asterisk { "*" } else { &url.path };
-    let line = format!("{} {target} HTTP/1.1\r\n", request.method);
+    let line = format!("{} {} HTTP/1.1\r\n", request.method, url.path);
     head.extend_from_slice(line.as_bytes());
     // "the proxy MUST ignore the received Host header field (if any) and
     // instead replace it with the host information of the request-target"
@@ -73,7 +67,8 @@ pub fn request_head(
         let is = |other: &str| name.eq_ignore_ascii_case(other.as_bytes());
         let of_client = whole && OF_CLIENT.iter().any(|n| is(n));
         let forwards = is("max-forwards") && is_counted(request.method);
-        if is("host") || of_client || is("content-length") {
+        let old = request.version == Version::Http10;
+        if is("host") || of_client || old && is("expect") {
             continue;
         }
         match forwards.then(|| max_forwards(fields)).flatten() {
@@ -105,8 +100,7 @@ pub fn via(received: Version, pseudonym: &str) -> String {
     }
 }
 
-/// Max-Forwards is "only defined for the TRACE and OPTIONS methods".
-/// RFC 9110 §7.6.2
+/// Max-Forwards is for TRACE and OPTIONS alone. RFC 9110 §7.6.2
 pub fn is_counted(method: &str) -> bool {
     matches!(method, "TRACE" | "OPTIONS")
 }
@@ -130,7 +124,8 @@ pub fn status_line(head: &[u8]) -> Vec<u8> {
     let line = head.split(|b| *b == b'\n').next().unwrap_or_default();
     let line = line.strip_suffix(b"\r").unwrap_or(line);
     let rest = line.get(8..).unwrap_or_default();
-    [b"HTTP/1.1", rest].concat()
+    let space: &[u8] = if rest.len() == 4 { b" " } else { b"" };
+    [b"HTTP/1.1", rest, space].concat()
 }
 
 /// Status line and fields of an answer that goes on, without the framing.
@@ -138,11 +133,19 @@ pub fn response_lines(
     status_line: &[u8],
     response: &Response,
     pseudonym: &str,
+    received: i64,
 ) -> Vec<u8> {
     let mut lines = status_line.to_vec();
     lines.extend_from_slice(b"\r\n");
     for (name, value) in end_to_end(&response.fields) {
         add_line(&mut lines, name, value);
+    }
+    // "A recipient with a clock that receives a response message without a
+    // Date header field MUST record the time it was received and append a
+    // corresponding Date header field to the message's header section if it
+    // is cached or forwarded downstream." RFC 9110 §6.6.1
+    if response.fields.get("date").is_none() {
+        add_line(&mut lines, b"Date", date::format(received).as_bytes());
     }
     let via = via(response.version, pseudonym);
     add_line(&mut lines, b"Via", via.as_bytes());
@@ -229,14 +232,17 @@ impl Proxy {
 }
 
 /// 1xx go on to clients that know of them. RFC 9110 §15.2
-fn pass_on(asked: &Asked, trace: &Trace, client: &Wire, interim: &Response) {
+fn pass_on(asked: &Asked, proxy: &Proxy, client: &Wire, interim: &Response) {
     if asked.request.version == Version::Http10 {
         return;
     }
+    let trace = &proxy.trace;
+    let via = via(interim.version, &proxy.pseudonym);
     let mut head = format!("HTTP/1.1 {} \r\n", interim.status).into_bytes();
     for (name, value) in end_to_end(&interim.fields) {
         add_line(&mut head, name, value);
     }
+    add_line(&mut head, b"Via", via.as_bytes());
     head.extend_from_slice(b"\r\n");
     explain::head(trace, Party::AsServer, asked.number, &head, 0);
     // a client that has gone is noticed soon enough
@@ -247,7 +253,7 @@ impl Session<'_> {
     /// Asks the origin for this client.
     pub fn ask(&self, asked: &Asked, head: &[u8]) -> Result<Answer, NoWay> {
         let (proxy, client) = (self.proxy, &self.wire);
-        proxy.ask(asked, head, |r| pass_on(asked, &proxy.trace, client, r))
+        proxy.ask(asked, head, |r| pass_on(asked, proxy, client, r))
     }
 
     /// Sends a request whose body is still coming: that passes through a
@@ -278,7 +284,9 @@ impl Session<'_> {
             let to = origin.clone();
             let (framing, state) = (asked.framing, upload.clone());
             let reader = &mut reader;
-            let run = move || pass_upload(reader, framing, to, &state, limit);
+            let fields = &asked.request.fields;
+            let run =
+                move || pass_upload(reader, framing, to, &state, limit, fields);
             let thread = thread::Builder::new().stack_size(STACK);
             let started = thread.spawn_scoped(scope, run);
             let answer = match (sent, started) {
@@ -288,8 +296,11 @@ impl Session<'_> {
                     Err(NoWay::Fault(Error::Io { doing, source }))
                 }
                 _ => {
+                    let patience = proxy.origins.patience;
+                    upload.wait_for(&origin, patience);
                     let to = |r: &Response| {
-                        pass_on(asked, trace, &self.wire, r);
+                        pass_on(asked, proxy, &self.wire, r);
+                        upload.wait_for(&origin, patience);
                     };
                     let answer = proxy.await_answer(wire, asked, now, to);
                     answer.map_err(|e| NoWay::Fault(e.into()))
@@ -313,6 +324,7 @@ fn pass_upload(
     origin: Arc<TcpStream>,
     upload: &Upload,
     limit: Duration,
+    fields: &Fields,
 ) {
     let marked = Marked::anew(framing, Version::Http11);
     let mut sender = Sender::new(origin.clone(), marked);
@@ -335,7 +347,10 @@ fn pass_upload(
         }
         match body.read(&mut piece) {
             Ok(0) => break,
-            Ok(count) => sender.put(&piece[..count]),
+            Ok(count) => {
+                sender.put(&piece[..count]);
+                upload.moved.fetch_add(count as u64, SeqCst);
+            }
             Err(error) => {
                 return give_up(upload, Bad::from_io(&error), &origin);
             }
@@ -343,8 +358,25 @@ fn pass_upload(
         upload.all_read.store(body.is_at_end(), SeqCst);
     }
     upload.all_read.store(true, SeqCst);
-    sender.put_end(&body.trailers);
+    sender.put_end(&trailers(&body.trailers, fields));
     let _ = sender.flush();
+}
+
+impl Upload {
+    /// Waits for the origin to say something. The limit counts from the last
+    /// that went up: a long upload is no silence.
+    fn wait_for(&self, origin: &TcpStream, limit: Duration) {
+        loop {
+            let before = self.moved.load(SeqCst);
+            let fd = origin.as_raw_fd();
+            let mut wait =
+                [libc::pollfd { fd, events: libc::POLLIN, revents: 0 }];
+            let silent = net::poll(&mut wait, limit).is_err();
+            if !silent || self.moved.load(SeqCst) == before {
+                return; // to read it, or to tell of the silence
+            }
+        }
+    }
 }
 
 fn give_up(upload: &Upload, bad: Option<Bad>, origin: &TcpStream) {

@@ -8,6 +8,8 @@ use std::sync::Arc;
 
 use crate::error::is_timeout;
 use crate::http::body::{Body, Framing};
+use crate::http::fields::Fields;
+use crate::http::hop::trailers;
 use crate::http::message::Version;
 use crate::http::wire::Wire;
 use crate::net::check;
@@ -65,11 +67,20 @@ pub struct Sender {
     at: usize,
     /// Octets of content.
     pub sent: u64,
+    /// Something has left.
+    pub begun: bool,
 }
 
 impl Sender {
     pub fn new(socket: Arc<TcpStream>, marked: Marked) -> Sender {
-        Sender { socket, marked, pending: Vec::new(), at: 0, sent: 0 }
+        Sender {
+            socket,
+            marked,
+            pending: Vec::new(),
+            at: 0,
+            sent: 0,
+            begun: false,
+        }
     }
 
     /// Nothing is waiting to be sent.
@@ -116,8 +127,15 @@ impl Sender {
         }
     }
 
+    /// Sends what is waiting when some was sent before: else the beginning
+    /// can still be another.
+    pub fn flush_begun(&mut self) -> io::Result<()> {
+        if self.begun { self.flush() } else { Ok(()) }
+    }
+
     /// Sends all that is waiting.
     pub fn flush(&mut self) -> io::Result<()> {
+        self.begun |= !self.is_empty();
         (&*self.socket).write_all(&self.pending[self.at..])?;
         self.at = self.pending.len();
         Ok(())
@@ -126,6 +144,7 @@ impl Sender {
     /// Sends what the socket takes at once.
     pub fn flush_some(&mut self) -> io::Result<()> {
         let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+        self.begun |= !self.is_empty();
         while !self.is_empty() {
             let rest = &self.pending[self.at..];
             let fd = self.socket.as_raw_fd();
@@ -154,7 +173,11 @@ pub enum Broken {
 }
 
 /// Copies a body to its end, each piece as it comes.
-pub fn copy(body: &mut Body<Wire>, sender: &mut Sender) -> Result<(), Broken> {
+pub fn copy(
+    body: &mut Body<Wire>,
+    sender: &mut Sender,
+    fields: &Fields,
+) -> Result<(), Broken> {
     let long = body.passes().is_some_and(|left| left >= SPLICED);
     if sender.marked != Marked::Chunked && long {
         // what was read ahead goes first, so that the rest is in the kernel
@@ -164,7 +187,7 @@ pub fn copy(body: &mut Body<Wire>, sender: &mut Sender) -> Result<(), Broken> {
         splice(body, sender)?;
     }
     copy_pieces(body, sender, u64::MAX)?;
-    sender.put_end(&body.trailers);
+    sender.put_end(&trailers(&body.trailers, fields));
     sender.flush().map_err(Broken::Receiver)
 }
 
@@ -184,7 +207,7 @@ fn copy_pieces(
         let count = match body.read(&mut piece[..room]) {
             Ok(count) => count,
             Err(error) => {
-                sender.flush().map_err(Broken::Receiver)?;
+                sender.flush_begun().map_err(Broken::Receiver)?;
                 return Err(Broken::Source(error));
             }
         };

@@ -4,7 +4,7 @@
 use std::io::Write;
 use std::sync::Arc;
 
-use super::collapse::{Fetch, Piece};
+use super::collapse::{Piece, Place};
 use super::counts::{Dealt, From};
 use super::relay::{Marked, Sender};
 use super::session::{Asked, Next, Session};
@@ -48,6 +48,9 @@ impl Session<'_> {
         };
         dealt.cache_status = match from {
             From::Validated => format!("{}; ttl={ttl}", dealt.cache_status),
+            _ if reuse == Reuse::StaleOnError => {
+                format!("topdown; fwd=stale; ttl={ttl}; detail=stale-if-error")
+            }
             _ => format!("topdown; hit; ttl={ttl}"),
         };
         let before = std::mem::take(&mut dealt.why);
@@ -92,7 +95,7 @@ impl Session<'_> {
     ) -> Chosen {
         let trace = &self.proxy.trace;
         let whole = Chosen { status: stored.status, ..Chosen::default() };
-        // "MUST ignore" them for any other status. RFC 9111 §4.3.2
+        // others are as they are. RFC 9110 §13.2.1
         if stored.status != 200 {
             return whole;
         }
@@ -108,7 +111,9 @@ impl Session<'_> {
             return whole;
         }
         let length = content.len() as u64;
-        match condition::ranges(fields, &validators, length, now) {
+        // a Last-Modified is strong by the Date beside it: RFC 9110 §8.8.2.2
+        let strong = stored.strong_validators();
+        match condition::ranges(fields, &strong, length, stored.made) {
             Ranges::Whole(why) => {
                 trace.why(|| why.into());
                 whole
@@ -116,12 +121,9 @@ impl Session<'_> {
             Ranges::Unsatisfiable => Chosen {
                 status: 416,
                 fields: format!("Content-Range: bytes */{length}\r\n"),
-                part: Some(Vec::new()),
+                part: Part::Made(Vec::new()),
             },
-            Ranges::Parts(spans) => {
-                let (fields, part) = parts(stored, content, &spans);
-                Chosen { status: 206, fields, part: Some(part) }
-            }
+            Ranges::Parts(spans) => parts(stored, content, &spans),
         }
     }
 
@@ -130,22 +132,22 @@ impl Session<'_> {
     pub fn follow<'a>(
         &mut self,
         asked: &Asked<'a>,
-        fetch: &Fetch,
-        place: usize,
+        place: &Place,
         why: WhyNot,
         dealt: &mut Dealt<'a>,
     ) -> Option<Next> {
         let request = asked.request;
-        let stored = fetch.answer(place, &request.fields)?;
+        let stored = place.answer(&request.fields)?;
         let now = date::now();
         // "provided that it is allowed to reuse that response for the
         // requests in question" RFC 9111 §4
         let wants = Wants::of(&request.fields);
-        if may_reuse(&wants, &stored.policy, now).is_err() {
-            fetch.leave(place);
-            return None;
-        }
-        let framing = stored.length.map_or(Framing::Chunked, Framing::Length);
+        may_reuse(&wants, &stored.policy, now).ok()?;
+        let framing = match (stored.status, stored.length) {
+            (204, _) => Framing::Empty,
+            (_, Some(length)) => Framing::Length(length),
+            (_, None) => Framing::Chunked,
+        };
         let marked = Marked::anew(framing, request.version);
         let word = why.word();
         dealt.cache_status = format!("topdown; fwd={word}; collapsed");
@@ -159,7 +161,7 @@ impl Session<'_> {
         sender.put_head(&head);
         (dealt.status, dealt.delay) = (stored.status, asked.started.elapsed());
         let ended = loop {
-            let (last, fine) = match fetch.next(place) {
+            let (last, fine) = match place.next() {
                 Piece::Bytes(piece) => {
                     sender.put(&piece);
                     (false, true)
@@ -175,7 +177,6 @@ impl Session<'_> {
                 break fine && sent.is_ok();
             }
         };
-        fetch.leave(place);
         dealt.sent = sender.sent;
         let stays = self.stays(request) && marked != Marked::ToClose;
         Some(self.end(asked, marked, ended, stays, dealt))
@@ -188,13 +189,27 @@ struct Chosen {
     status: u16,
     /// Field lines in place of those of the content.
     fields: String,
-    /// `None`: the whole content.
-    part: Option<Vec<u8>>,
+    part: Part,
+}
+
+#[derive(Default)]
+enum Part {
+    #[default]
+    Whole,
+    /// First and last octet.
+    Span(ByteRange),
+    Made(Vec<u8>),
 }
 
 impl Chosen {
     fn bytes<'c>(&'c self, content: &'c [u8]) -> &'c [u8] {
-        self.part.as_deref().unwrap_or(content)
+        match &self.part {
+            Part::Whole => content,
+            Part::Span((first, last)) => {
+                &content[*first as usize..=*last as usize]
+            }
+            Part::Made(bytes) => bytes,
+        }
     }
 
     /// Status line and fields. Of a 304 none that describe content, which
@@ -207,6 +222,7 @@ impl Chosen {
         let line = format!("HTTP/1.1 {} {reason}\r\n", self.status);
         let replaced: &[&str] = match self.status {
             206 if !self.fields.contains("Content-Type") => &["content-range"],
+            206 => &["content-type", "content-range"],
             _ => &["content-type", "content-range", "content-encoding"],
         };
         let mut lines = line.into_bytes();
@@ -224,20 +240,13 @@ impl Chosen {
     }
 }
 
-/// The fields and the content of a 206. RFC 9110 §15.3.7
-fn parts(
-    stored: &Stored,
-    content: &[u8],
-    spans: &[ByteRange],
-) -> (String, Vec<u8>) {
+/// 206: one part as it is, several as multipart. RFC 9110 §15.3.7
+fn parts(stored: &Stored, content: &[u8], spans: &[ByteRange]) -> Chosen {
     let length = content.len() as u64;
-    let of = |(first, last): (u64, u64)| {
-        content[first as usize..=last as usize].to_vec()
-    };
-    if let [span @ (first, last)] = *spans {
+    if let [(first, last)] = *spans {
         let range = format!("Content-Range: bytes {first}-{last}/{length}\r\n");
-        let _ = span;
-        return (range, of((first, last)));
+        let part = Part::Span((first, last));
+        return Chosen { status: 206, fields: range, part };
     }
     let head = String::from_utf8_lossy(&stored.head).into_owned();
     let named = |l: &&str| l.to_ascii_lowercase().starts_with("content-type:");
@@ -245,9 +254,11 @@ fn parts(
     let (kind, parts, after) = multipart(media_type, length, spans);
     let mut bytes = Vec::new();
     for part in parts {
+        let (first, last) = part.span;
         bytes.extend_from_slice(&part.before);
-        bytes.extend_from_slice(&of(part.span));
+        bytes.extend_from_slice(&content[first as usize..=last as usize]);
     }
     bytes.extend_from_slice(&after);
-    (format!("Content-Type: {kind}\r\n"), bytes)
+    let fields = format!("Content-Type: {kind}\r\n");
+    Chosen { status: 206, fields, part: Part::Made(bytes) }
 }

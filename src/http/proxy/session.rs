@@ -1,7 +1,7 @@
 //! One connection's requests, one after the other: what breaks a rule is
 //! refused, who may not ask is turned away, the others are led on.
 
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
@@ -12,6 +12,7 @@ use super::target::{Goal, goal};
 use crate::connections::Connection;
 use crate::http::bad::Bad;
 use crate::http::body::{Body, Framing, keeps_open};
+use crate::http::cache::store::Store;
 use crate::http::explain;
 use crate::http::fields::Span;
 use crate::http::log;
@@ -40,6 +41,8 @@ pub struct Session<'a> {
 pub struct Upload {
     /// The last octet was read from the client.
     pub all_read: AtomicBool,
+    /// Octets so far.
+    pub moved: AtomicU64,
     /// The rule that the client broke in it.
     pub fault: OnceLock<Bad>,
 }
@@ -70,6 +73,8 @@ pub struct Asked<'a> {
     pub inside: bool,
     /// Tells conversations apart.
     pub number: u64,
+    /// What was stored by then: an invalidation after it wins.
+    pub stamp: u64,
     pub started: Instant,
 }
 
@@ -152,7 +157,7 @@ impl<'p> Session<'p> {
             return self.deny(&denied, framing, dealt);
         }
         let started = Instant::now();
-        match goal(request, &proxy.referred) {
+        match goal(request, client.to_canonical(), &proxy.referred) {
             Goal::Tunnel(url) => self.tunnel(&url, dealt),
             Goal::Own => self.own_page(framing, dealt),
             Goal::Nowhere(status, why) => self.say(status, why, framing, dealt),
@@ -167,6 +172,7 @@ impl<'p> Session<'p> {
                     head,
                     inside: self.inside,
                     number: self.connection.number,
+                    stamp: proxy.store.as_ref().map_or(0, Store::stamp),
                     started,
                 };
                 self.answer(&asked, dealt)
@@ -232,16 +238,17 @@ impl<'p> Session<'p> {
     /// Sends what stands in `reply`. `rest`: of the request some may be
     /// unread, so that nothing can follow it.
     pub fn send_reply(&mut self, rest: bool, dealt: &mut Dealt) -> Next {
-        let (mut old, mut head_only, mut stays) = (false, false, false);
+        let (mut head_only, mut stays) = (false, false);
         if let Some(request) = dealt.request {
-            old = request.version == Version::Http10;
             head_only = request.method == "HEAD";
-            stays = keeps_open(request.version, &request.fields);
+            stays = self.stays(request);
         }
         let reply = &mut self.reply;
-        reply.close =
-            !stays || rest || self.connection.is_stopping() || self.proxy.once;
-        reply.end_head(old);
+        if !dealt.cache_status.is_empty() {
+            reply.field("Cache-Status", &dealt.cache_status);
+        }
+        reply.close = !stays || rest;
+        reply.end_head(false);
         let content = if head_only { 0 } else { reply.content.length() };
         let (trace, number) = (&self.proxy.trace, self.connection.number);
         explain::head(trace, Party::AsServer, number, &reply.head, content);
@@ -270,10 +277,12 @@ impl<'p> Session<'p> {
     }
 
     /// May the next request come on this connection after an answer whose
-    /// end is marked?
+    /// end is marked? Not in HTTP/1.0: its keep-alive is not for proxies.
+    /// RFC 9112 §9.3
     pub fn stays(&self, request: &Request) -> bool {
         let all_read = |upload: &Arc<Upload>| upload.all_read.load(SeqCst);
-        keeps_open(request.version, &request.fields)
+        request.version == Version::Http11
+            && keeps_open(request.version, &request.fields)
             && self.upload.as_ref().is_none_or(all_read)
             && !self.connection.is_stopping()
             && !self.proxy.once

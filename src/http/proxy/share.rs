@@ -5,21 +5,27 @@ use std::io::{self, ErrorKind, Read};
 use std::net::TcpStream;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::Proxy;
 use super::collapse::{Fetch, Stage};
 use super::relay::{PIECE, Sender};
+use super::session::Asked;
 use crate::error::is_timeout;
 use crate::http::body::Body;
 use crate::http::cache::store::Store;
 use crate::http::cache::stored::{Content, Stored};
 use crate::http::cache::why::WhyNot;
+use crate::http::fields::Fields;
+use crate::http::hop::trailers;
 use crate::http::wire::Wire;
 use crate::net;
 
 /// A look at the followers, when nothing else can be done.
 const MOMENT: Duration = Duration::from_millis(100);
+
+/// So long may one who reads hold up the others.
+const PACE: Duration = Duration::from_secs(2);
 
 /// Room that is asked for at a time, while the length is unknown.
 const STEP: u64 = 64 * 1024;
@@ -73,13 +79,17 @@ impl Proxy {
     /// is for the store's sake.
     pub fn share(
         &self,
-        store: &Store,
+        asked: &Asked,
+        fields: &Fields,
         stored: Stored,
         fetch: &Fetch,
         body: &mut Body<Wire>,
         mut client: Option<&mut Sender>,
-        for_store: bool,
     ) -> io::Result<Shared> {
+        let Some(store) = &self.store else {
+            return Err(ErrorKind::Unsupported.into());
+        };
+        let for_store = client.is_none();
         let step = if stored.length.is_some() { 0 } else { STEP };
         let mut room = Room { store, reserved: 0, step, length: 0 };
         let kept = room.has(stored.length.unwrap_or(0));
@@ -95,17 +105,18 @@ impl Proxy {
                 return Err(error);
             }
         };
-        let whole = fetch.whole(&body.trailers);
+        let trailers = trailers(&body.trailers, fields);
+        let whole = fetch.whole(&trailers);
         let kept = kept.and_then(|()| {
-            let bytes = whole.ok_or(WhyNot::Overtaken)?;
+            let bytes = whole.ok_or(WhyNot::TooLarge)?;
             let length = Some(bytes.len() as u64);
-            let content = Content::Memory(Arc::new(bytes));
-            store.keep(Stored { length, content, ..stored })
+            let content = Content::Memory(bytes);
+            store.keep(Stored { length, content, ..stored }, asked.stamp)
         });
         fetch.end(Stage::Whole);
         let delivered = match (client, own) {
             (Some(client), Some(position)) => {
-                finish(client, fetch, position, &body.trailers).is_ok()
+                finish(client, fetch, position, &trailers).is_ok()
             }
             _ => false,
         };
@@ -126,12 +137,14 @@ impl Proxy {
         for_store: bool,
     ) -> io::Result<Result<(), WhyNot>> {
         let mut piece = vec![0; PIECE];
+        let mut full = None;
         loop {
             if kept.is_err() {
                 fetch.let_go();
             }
             // what is there already leaves together
-            if (!body.is_more_here() || body.is_at_end())
+            let must_feed = !body.is_more_here() || body.is_at_end();
+            if (must_feed || !fetch.has_room(*own))
                 && !feed(client.as_deref_mut(), fetch, own)
             {
                 *own = None;
@@ -145,7 +158,17 @@ impl Proxy {
             let to = client.as_deref().filter(|_| own.is_some());
             let pending = to.is_some_and(|client| !client.is_empty());
             let has_room = fetch.has_room(*own);
-            if !has_room && !pending {
+            let since = *full.get_or_insert_with(Instant::now);
+            if has_room {
+                full = None;
+            } else if since.elapsed() > PACE && fetch.is_followed() {
+                // who takes so long goes, and sees that it was cut
+                if fetch.drop_slowest(*own) {
+                    *own = None;
+                }
+                full = None;
+                continue;
+            } else if !pending {
                 fetch.wait_for_followers(MOMENT);
                 continue;
             }
@@ -155,8 +178,11 @@ impl Proxy {
                 Ready::ClientGone => *own = None,
                 Ready::Origin => {
                     let count = body.read(&mut piece).inspect_err(|_| {
-                        // what came is passed on all the same
-                        feed(client.as_deref_mut(), fetch, own);
+                        // what came is passed on all the same, if the answer
+                        // has begun
+                        if client.as_deref().is_some_and(|c| c.begun) {
+                            feed(client.as_deref_mut(), fetch, own);
+                        }
                     })?;
                     room.length += count as u64;
                     let length = room.length;
@@ -193,10 +219,11 @@ impl Proxy {
         ];
         let limit = match has_room {
             true => self.origins.patience,
-            false => self.limits.send,
+            false => PACE.min(self.limits.send),
         };
         match net::poll(&mut waits, limit) {
-            Err(e) if is_timeout(&e) && !has_room => Ok(Ready::ClientGone),
+            // the kernel ends a connection that takes nothing at all
+            Err(e) if is_timeout(&e) && !has_room => Ok(Ready::Client),
             Err(error) => Err(error),
             Ok(()) if waits[0].revents != 0 => Ok(Ready::Origin),
             Ok(()) if waits[1].revents == libc::POLLOUT => Ok(Ready::Client),

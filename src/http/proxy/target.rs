@@ -11,6 +11,7 @@
 //! then tells whose page that was.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::http::message::{Request, Target, is_host_and_port};
@@ -37,10 +38,13 @@ pub enum Goal {
 /// What was asked for by path alone, and of which host it is: a style sheet
 /// found by its page's Referer is the Referer of its own pictures.
 #[derive(Default)]
-pub struct Referred(Mutex<HashMap<String, String>>);
+pub struct Referred(Mutex<HashMap<(IpAddr, String), String>>);
 
 /// Where a request leads.
-pub fn goal(request: &Request, referred: &Referred) -> Goal {
+pub fn goal(request: &Request, client: IpAddr, referred: &Referred) -> Goal {
+    if client.is_loopback() && is_rebound(request) {
+        return Goal::Nowhere(421, REBOUND);
+    }
     match request.target {
         Target::Authority(authority) => tunnel(authority),
         Target::Absolute { scheme, authority, path } => {
@@ -49,14 +53,23 @@ pub fn goal(request: &Request, referred: &Referred) -> Goal {
             }
             match url(authority, path) {
                 Some(url) if url.host == OWN_NAME => Goal::Own,
+                // "If a proxy receives an OPTIONS request with an
+                // absolute-form of request-target in which the URI has an
+                // empty path and no query component, then the last proxy on
+                // the request chain MUST send a request-target of "*""
+                // RFC 9112 §3.2.4
+                Some(mut url) if request.method == "OPTIONS" && path == "" => {
+                    url.path = "*".into();
+                    Goal::Origin { url, lab: false }
+                }
                 Some(url) => Goal::Origin { url, lab: false },
                 None => Goal::Nowhere(400, "The target names no host."),
             }
         }
         Target::Asterisk => Goal::Own,
         Target::Origin(path) => match path.split('?').next() {
-            Some("/") => Goal::Own,
-            _ => lab_form(request, &path[1..], referred),
+            Some("/") if referrer(request).is_none() => Goal::Own,
+            _ => lab_form(request, &path[1..], client, referred),
         },
     }
 }
@@ -87,13 +100,33 @@ fn url(authority: &str, path: &str) -> Option<Url> {
     (!url.host.is_empty()).then_some(url)
 }
 
+const REBOUND: &str = "This is no name of the proxy: a page elsewhere may \
+                       have led here by a name of its own. Ask for localhost.";
+
+/// A page elsewhere can have its own name lead to this machine, and then read
+/// what it asks for here (DNS rebinding). Its name gives it away: on this
+/// machine the proxy is localhost, or an address.
+fn is_rebound(request: &Request) -> bool {
+    let Target::Origin(_) = request.target else { return false };
+    let host = request.fields.text("host").unwrap_or("localhost");
+    let Ok(url) = Url::parse(&format!("http://{host}/")) else { return false };
+    let name = url.host.trim_matches(['[', ']']);
+    name != "localhost" && name != OWN_NAME && name.parse::<IpAddr>().is_err()
+}
+
 /// `path` is without its first slash.
-fn lab_form(request: &Request, path: &str, referred: &Referred) -> Goal {
+fn lab_form(
+    request: &Request,
+    path: &str,
+    client: IpAddr,
+    referred: &Referred,
+) -> Goal {
     let asked = written(path);
     let typed = path.starts_with("http:/");
     let origin = referrer(request).and_then(|page| {
         let of_page = written(&page[1..]);
-        referred.lock().get(page).cloned().or(of_page.map(|u| u.authority()))
+        let known = referred.lock().get(&(client, page.into())).cloned();
+        known.or(of_page.map(|u| u.authority()))
     });
     match (asked, origin) {
         // a page that links on by path: the path is its own host's
@@ -103,7 +136,7 @@ fn lab_form(request: &Request, path: &str, referred: &Referred) -> Goal {
         {
             match url(&origin, &format!("/{path}")) {
                 Some(url) => {
-                    referred.remember(format!("/{path}"), origin);
+                    referred.remember(client, format!("/{path}"), origin);
                     Goal::Origin { url, lab: true }
                 }
                 None => Goal::Nowhere(400, NO_HOST),
@@ -155,25 +188,28 @@ pub fn rewritten(location: &str, of: &Url) -> Option<String> {
     if !scheme.eq_ignore_ascii_case("http://") {
         return None;
     }
+    let rest = &location[7..];
     match Url::parse(location) {
         Ok(to) if to.same_origin(of) => {
-            Some(format!("/{}{}", to.authority(), to.path))
+            let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+            let path = rest[end..].trim_start_matches('/');
+            Some(format!("/{}/{path}", to.authority()))
         }
-        _ => Some(format!("/http://{}", &location[7..])),
+        _ => Some(format!("/http://{rest}")),
     }
 }
 
 impl Referred {
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, String>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<(IpAddr, String), String>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn remember(&self, path: String, origin: String) {
+    fn remember(&self, client: IpAddr, path: String, origin: String) {
         let mut known = self.lock();
         if known.len() >= MAX_REFERRED {
             known.clear();
         }
-        known.insert(path, origin);
+        known.insert((client, path), origin);
     }
 }
 
@@ -186,7 +222,8 @@ mod tests {
         let head = format!(
             "{line} HTTP/1.1\r\nHost: localhost:8888\r\nReferer: {referer}\r\n\r\n"
         );
-        let text = |r: &Request| match goal(r, referred) {
+        let from = IpAddr::from([127, 0, 0, 1]);
+        let text = |r: &Request| match goal(r, from, referred) {
             Goal::Origin { url, lab: true } => format!("lab {url}"),
             Goal::Origin { url, lab: false } => url.to_string(),
             Goal::Tunnel(url) => format!("tunnel {}:{}", url.host, url.port),
@@ -238,6 +275,8 @@ mod tests {
         let page = "http://localhost:8888/www.example.com/dir/page.html";
         for (line, referer, expected) in [
             ("GET /style.css", page, "lab http://www.example.com/style.css"),
+            ("GET /", page, "lab http://www.example.com/"),
+            ("GET /?q", page, "lab http://www.example.com/?q"),
             ("GET /a/b?c", page, "lab http://www.example.com/a/b?c"),
             // relative links have the host in them already
             (
@@ -267,12 +306,30 @@ mod tests {
     }
 
     #[test]
+    fn a_foreign_name_for_this_machine_is_refused() {
+        let from = |host: &str, client: [u8; 4]| {
+            let head = format!("GET /h/x HTTP/1.1\r\nHost: {host}\r\n\r\n");
+            let goal = |r: &Request| {
+                let goal = goal(r, client.into(), &Referred::default());
+                matches!(goal, Goal::Origin { .. })
+            };
+            request(&head, goal).expect(&head)
+        };
+        for host in ["localhost:8888", "127.0.0.1:8888", "[::1]:8888"] {
+            assert!(from(host, [127, 0, 0, 1]), "{host}");
+        }
+        assert!(!from("evil.example:8888", [127, 0, 0, 1]));
+        assert!(from("proxy.example:8888", [192, 0, 2, 1]));
+    }
+
+    #[test]
     fn a_location_comes_back_to_the_proxy() {
         let of = Url::parse("http://h:81/dir/page").expect("good");
         for (location, expected) in [
             ("/a", Some("/h:81/a")),
             ("//other/a", Some("/http://other/a")),
-            ("http://h:81/a?b", Some("/h:81/a?b")),
+            ("http://h:81/a?b#c", Some("/h:81/a?b#c")),
+            ("http://h:81", Some("/h:81/")),
             ("HTTP://other/a", Some("/http://other/a")),
             ("https://other/a", None),
             ("a/b", None),

@@ -29,7 +29,8 @@ impl Session<'_> {
     pub fn tunnel(&mut self, url: &Url, dealt: &mut Dealt) -> Next {
         let proxy = self.proxy;
         dealt.uri = Some(format!("{}:{}", url.host, url.port).into());
-        let no_body = Framing::Empty;
+        // refused, the connection ends: what follows may be no request
+        let no_body = Framing::ToClose;
         if !proxy.access.may_connect(url.port) {
             let text = "Tunnels do not go to this port: see --connect-port.";
             return self.say(403, text, no_body, dealt);
@@ -82,6 +83,8 @@ impl Session<'_> {
             ];
             match net::poll(&mut waits, QUIET.min(idle)) {
                 Ok(()) => last = Instant::now(),
+                // a stop leaves it until then
+                Err(_) if self.connection.is_stopping() => break,
                 Err(e) if is_timeout(&e) && last.elapsed() < idle => {
                     up.rest();
                     down.rest();
@@ -89,13 +92,10 @@ impl Session<'_> {
                 }
                 Err(_) => break, // idle for too long
             }
-            let gone = |wait: &libc::pollfd| {
-                wait.revents & (libc::POLLERR | libc::POLLNVAL) != 0
-            };
-            if waits.iter().any(gone) {
-                break;
-            }
+            // who cannot be read any longer cannot be written to, either
             if up.step().is_err() || down.step().is_err() {
+                let _ = net::reset_at_close(client);
+                let _ = net::reset_at_close(origin);
                 break;
             }
         }
@@ -139,7 +139,9 @@ impl<'a> Direction<'a> {
     }
 
     /// Moves what can be moved at once. The end of one way is passed on, and
-    /// the other way goes on: half-close (KR 3.5.6).
+    /// the other way goes on: half-close (KR 3.5.6). So it does when one side
+    /// takes no more: it may have said something before. An error is that
+    /// one side is gone.
     fn step(&mut self) -> io::Result<()> {
         if self.ended {
             return Ok(());
@@ -159,15 +161,20 @@ impl<'a> Direction<'a> {
                 Some(0) => {
                     self.ended = true;
                     self.pipe = None;
-                    return self.to.shutdown(Shutdown::Write);
+                    let _ = self.to.shutdown(Shutdown::Write);
+                    return Ok(());
                 }
                 Some(count) => self.moved += count as u64,
             }
         }
         match pipe.drain(self.to, flags) {
-            Err(e) if is_timeout(&e) => Ok(()),
-            other => other,
+            Err(e) if !is_timeout(&e) => {
+                self.ended = true;
+                self.pipe = None;
+            }
+            _ => {}
         }
+        Ok(())
     }
 
     /// Gives the pipe back.

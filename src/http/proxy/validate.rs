@@ -13,6 +13,7 @@ use super::forward::{request_head, status_line};
 use super::session::{Asked, Session};
 use crate::connections::{STACK, contain};
 use crate::http::body::{Body, Framing};
+use crate::http::cache::store::Store;
 use crate::http::cache::stored::Stored;
 use crate::http::message::{Request, Response};
 
@@ -34,6 +35,9 @@ impl Session<'_> {
         let run = move || {
             let mut spans = Vec::new();
             if let Ok(request) = Request::parse(&head, &mut spans) {
+                // what is stored is an answer to GET
+                let request = Request { method: "GET", ..request };
+                let stamp = own.store.as_ref().map_or(0, Store::stamp);
                 let asked = Asked {
                     request: &request,
                     url,
@@ -44,6 +48,7 @@ impl Session<'_> {
                     head: &head,
                     inside,
                     number,
+                    stamp,
                     started: Instant::now(),
                 };
                 contain(|| own.validate(&asked, &stored));
@@ -62,7 +67,7 @@ impl Proxy {
     /// waiting; stores what comes instead.
     fn validate(&self, asked: &Asked, stored: &Arc<Stored>) -> Option<()> {
         let Role::Lead(lead) = self.fetches.join(&asked.uri) else {
-            return None; // somebody is at it
+            return None; // somebody is at it already
         };
         let condition = stored.condition();
         let condition = condition.as_deref();
@@ -72,15 +77,18 @@ impl Proxy {
         let mut spans = Vec::new();
         let response = Response::parse(&mut answer.head, &mut spans).ok()?;
         let mut at_end = true;
+        let (follows, times) = (answer.follows, answer.times);
         if response.status == 304 {
-            self.freshen(stored, &response, answer.times)?;
+            self.freshen(asked, stored, &response, times)?;
         } else {
-            let (follows, times) = (answer.follows, answer.times);
-            let new =
-                self.storable(asked, &line, &response, follows, times).ok()?;
+            let new = self.storable(asked, &line, &response, follows, times);
+            if new.is_err() {
+                self.supersede(asked, stored, &response);
+            }
+            let (new, fields) = (new.ok()?, &response.fields);
             let mut body = Body::new(&mut answer.wire, follows.framing);
-            let store = self.store.as_ref()?;
-            self.share(store, new, &lead.fetch, &mut body, None, true).ok()?;
+            let fetch = &lead.fetch;
+            self.share(asked, fields, new, fetch, &mut body, None).ok()?;
             at_end = body.is_at_end();
         }
         let stays = answer.follows.stays_open && at_end;
@@ -89,9 +97,11 @@ impl Proxy {
     }
 
     /// Makes what is stored fresh by a 304, and its siblings of the same
-    /// strong tag. `None`: it speaks of another version. RFC 9111 §4.3.4
+    /// strong tag. `None`: it speaks of another version, or what is stored
+    /// was overtaken or spoiled. RFC 9111 §4.3.4
     pub fn freshen(
         &self,
+        asked: &Asked,
         stale: &Arc<Stored>,
         response: &Response,
         times: (i64, i64),
@@ -106,14 +116,33 @@ impl Proxy {
              KR 2.2.5"
                 .into()
         });
-        let tag = stale.validators().etag;
+        let (request, stamp) = (&asked.request.fields, asked.stamp);
+        let tag = response.fields.text("etag").unwrap_or_default();
         for other in store.variants(&stale.uri) {
-            let same = other.validators().etag == tag && tag.starts_with('"');
-            if same && other.varies != stale.varies {
-                let fresh = other.freshened(response, times);
-                fresh.map(|fresh| store.replace(fresh));
+            let same = other.etag == tag && tag.starts_with('"');
+            if !same || other.varies == stale.varies {
+                continue;
+            }
+            match other.freshened(request, response, times) {
+                Some((fresh, Ok(())))
+                    if response.fields.get("vary").is_none() =>
+                {
+                    let varies = other.varies.clone();
+                    let fresh = Stored { varies, ..fresh };
+                    store.replace(&other, fresh, stamp);
+                }
+                _ => store.discard(&other),
             }
         }
-        Some(store.replace(stale.freshened(response, times)?))
+        let (fresh, may_keep) = stale.freshened(request, response, times)?;
+        match may_keep {
+            Ok(()) => store.replace(stale, fresh, stamp),
+            Err(why) => {
+                self.trace.why(|| format!("no longer stored: {why}"));
+                fresh.bytes().ok()?;
+                store.discard(stale);
+                Some(Arc::new(fresh)) // for this client, once
+            }
+        }
     }
 }
