@@ -646,7 +646,7 @@ mod tests {
 
     #[test]
     fn what_is_reused_by_section_4() {
-        use Reuse::{Fresh, StaleAsked, StaleMeanwhile};
+        use Reuse::Fresh;
         use WhyNot::*;
         for (fields, age, asked, expected) in [
             ("max-age=60", 59, "x", Ok(Fresh)),
@@ -671,6 +671,17 @@ mod tests {
             ("max-age=60", 40, "min-fresh=20", Ok(Fresh)),
             ("max-age=60", 41, "min-fresh=20", Err(RequestMinFresh)),
             ("max-age=60", 1, "min-fresh=x", Err(RequestMinFresh)),
+        ] {
+            let got = reuse(fields, age, asked);
+            assert_eq!(got, expected, "{fields}; {age} s; {asked}");
+        }
+    }
+
+    #[test]
+    fn what_is_reused_though_it_is_stale() {
+        use Reuse::{StaleAsked, StaleMeanwhile};
+        use WhyNot::*;
+        for (fields, age, asked, expected) in [
             ("max-age=60", 70, "max-stale=10", Ok(StaleAsked)),
             ("max-age=60", 71, "max-stale=10", Err(Stale)),
             ("max-age=60", 9999, "max-stale", Ok(StaleAsked)),

@@ -4,6 +4,7 @@
 use std::fs;
 use std::io::{BufReader, Read, Write};
 use std::net::TcpStream;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
@@ -688,7 +689,7 @@ fn on_the_disk_it_is_found_again_and_only_if_it_is_whole() {
     first.child.kill().unwrap();
     first.child.wait().unwrap();
     let file_of = |path: &str| {
-        let has = |file: &std::path::PathBuf| {
+        let has = |file: &PathBuf| {
             let text =
                 String::from_utf8_lossy(&fs::read(file).unwrap()).into_owned();
             text.contains(&format!("GET {}\n", origin.url(path)))
@@ -728,14 +729,39 @@ fn on_the_disk_it_is_found_again_and_only_if_it_is_whole() {
     }
     assert!(fs::exists(format!("{directory}/README")).unwrap());
     assert!(!fs::exists(format!("{directory}/0000000000000000.part")).unwrap());
-    // changed while it runs
-    change("/d", &|bytes| *bytes.last_mut().unwrap() ^= 1);
-    fs::remove_file(file_of("/e")).unwrap();
-    for path in ["/d", "/e"] {
-        let response = ask(&second, "GET", &origin.url(path), accept);
-        assert!(!said(&response).starts_with("hit"), "{path}: {response}");
-        assert!(body(&response).starts_with("body "));
+}
+
+#[test]
+fn a_file_that_is_changed_meanwhile_is_not_served() {
+    let folder = Folder::new();
+    let directory = folder.path("cache");
+    let origin = counting("Cache-Control: max-age=600\r\n");
+    let proxy = proxy(&["--cache-dir", &directory]);
+    let change: [fn(&Path); 3] = [
+        |file| {
+            let mut bytes = fs::read(file).unwrap();
+            *bytes.last_mut().unwrap() ^= 1;
+            fs::write(file, bytes).unwrap();
+        },
+        |file| fs::remove_file(file).unwrap(),
+        |file| fs::write(file, "").unwrap(),
+    ];
+    for (i, change) in change.iter().enumerate() {
+        get(&proxy, &origin, "/");
+        assert!(said(&get(&proxy, &origin, "/")).starts_with("hit"));
+        let files = fs::read_dir(&directory).unwrap();
+        files.for_each(|file| change(&file.unwrap().path()));
+        let response = get(&proxy, &origin, "/");
+        assert!(!said(&response).starts_with("hit"), "{i}: {response}");
+        assert!(body(&response).starts_with("body "), "{i}: {response}");
     }
+    // nor is a stale one, after a 304
+    let origin = stale("\"v1\"", "");
+    get(&proxy, &origin, "/stale");
+    let files = fs::read_dir(&directory).unwrap();
+    files.for_each(|file| change[0](&file.unwrap().path()));
+    let response = get(&proxy, &origin, "/stale");
+    assert_eq!(body(&response), "content", "{response}");
 }
 
 #[test]

@@ -170,9 +170,12 @@ impl<'p> Session<'p> {
         let ended = match storable {
             Ok(stored) => {
                 let lead = plan.lead;
-                self.send_and_store(
-                    asked, stored, lead, fields, body, to, dealt,
-                )
+                let (ended, kept) =
+                    self.send_and_store(asked, stored, lead, fields, body, to);
+                if let Err(why) = kept {
+                    self.not_stored(why, dealt);
+                }
+                ended
             }
             Err(_) => {
                 if let Some(mut lead) = plan.lead {
@@ -227,7 +230,7 @@ impl<'p> Session<'p> {
     }
 
     /// The body to the client, to all who wait for it, and into the store.
-    /// True: the client has all of it.
+    /// True: the client has all of it; and is it stored?
     fn send_and_store(
         &self,
         asked: &Asked,
@@ -236,24 +239,21 @@ impl<'p> Session<'p> {
         fields: &Fields,
         body: &mut Body<Wire>,
         sender: &mut Sender,
-        dealt: &mut Dealt,
-    ) -> bool {
+    ) -> (bool, Result<(), WhyNot>) {
         let proxy = self.proxy;
         let own = Arc::<Fetch>::default();
         let fetch = lead.as_ref().map_or(&own, |lead| &lead.fetch);
         let to = Some(sender);
         match proxy.share(asked, fields, stored, fetch, body, to) {
             Ok(shared) => {
-                match shared.kept {
-                    Ok(()) => proxy.trace.why(|| "stored. RFC 9111 §3".into()),
-                    Err(why) => self.not_stored(why, dealt),
+                if shared.kept.is_ok() {
+                    proxy.trace.why(|| "stored. RFC 9111 §3".into());
                 }
-                shared.delivered
+                (shared.delivered, shared.kept)
             }
             Err(error) => {
-                self.not_stored(WhyNot::Incomplete, dealt);
                 proxy.trace.fact(|| format!("broken off: {error}"));
-                false
+                (false, Err(WhyNot::Incomplete))
             }
         }
     }

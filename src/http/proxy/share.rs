@@ -38,6 +38,8 @@ struct Room<'a> {
     step: u64,
     /// What has come.
     length: u64,
+    /// Is there room so far?
+    kept: Result<(), WhyNot>,
 }
 
 impl Room<'_> {
@@ -91,23 +93,21 @@ impl Proxy {
         };
         let for_store = client.is_none();
         let step = if stored.length.is_some() { 0 } else { STEP };
-        let mut room = Room { store, reserved: 0, step, length: 0 };
-        let kept = room.has(stored.length.unwrap_or(0));
+        let mut room =
+            Room { store, reserved: 0, step, length: 0, kept: Ok(()) };
+        room.kept = room.has(stored.length.unwrap_or(0));
         fetch.begin(Arc::new(stored.clone()));
         let mut own = client.as_deref().map(|_| 0);
         let to = client.as_deref_mut();
-        let read = self
-            .read_all(&mut room, kept, fetch, body, to, &mut own, for_store);
-        let kept = match read {
-            Ok(kept) => kept,
-            Err(error) => {
-                fetch.end(Stage::Broken);
-                return Err(error);
-            }
-        };
+        let read =
+            self.read_all(&mut room, fetch, body, to, &mut own, for_store);
+        if let Err(error) = read {
+            fetch.end(Stage::Broken);
+            return Err(error);
+        }
         let trailers = trailers(&body.trailers, fields);
         let whole = fetch.whole(&trailers);
-        let kept = kept.and_then(|()| {
+        let kept = room.kept.and_then(|()| {
             let bytes = whole.ok_or(WhyNot::TooLarge)?;
             let length = Some(bytes.len() as u64);
             let content = Content::Memory(bytes);
@@ -124,22 +124,20 @@ impl Proxy {
     }
 
     /// The loop of it. `own` is how far the own client has read; `None`: it
-    /// has gone. Answers whether there was room to store it all.
-    #[allow(clippy::too_many_arguments)]
+    /// has gone. `room` knows in the end whether all of it can be stored.
     fn read_all(
         &self,
         room: &mut Room,
-        mut kept: Result<(), WhyNot>,
         fetch: &Fetch,
         body: &mut Body<Wire>,
         mut client: Option<&mut Sender>,
         own: &mut Option<u64>,
         for_store: bool,
-    ) -> io::Result<Result<(), WhyNot>> {
+    ) -> io::Result<()> {
         let mut piece = vec![0; PIECE];
         let mut full = None;
         loop {
-            if kept.is_err() {
+            if room.kept.is_err() {
                 fetch.let_go();
             }
             // what is there already leaves together
@@ -150,7 +148,7 @@ impl Proxy {
                 *own = None;
             }
             if body.is_at_end() {
-                return Ok(kept);
+                return Ok(());
             }
             if own.is_none() && !for_store && !fetch.is_followed() {
                 return Err(ErrorKind::BrokenPipe.into());
@@ -186,7 +184,7 @@ impl Proxy {
                     })?;
                     room.length += count as u64;
                     let length = room.length;
-                    kept = kept.and_then(|()| room.has(length));
+                    room.kept = room.kept.and_then(|()| room.has(length));
                     fetch.push(&piece[..count]);
                 }
             }

@@ -58,7 +58,9 @@ pub fn goal(request: &Request, client: IpAddr, referred: &Referred) -> Goal {
                 // empty path and no query component, then the last proxy on
                 // the request chain MUST send a request-target of "*""
                 // RFC 9112 §3.2.4
-                Some(mut url) if request.method == "OPTIONS" && path == "" => {
+                Some(mut url)
+                    if request.method == "OPTIONS" && path.is_empty() =>
+                {
                     url.path = "*".into();
                     Goal::Origin { url, lab: false }
                 }
