@@ -100,13 +100,14 @@ impl Counts {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub fn add(&self, dealt: &Dealt) {
-        let recent = dealt.uri.clone().map(|uri| Recent {
+    /// Takes the words of it.
+    pub fn add(&self, dealt: &mut Dealt) {
+        let recent = dealt.uri.take().map(|uri| Recent {
             method: dealt.request.map_or("", |r| r.method).to_string(),
             uri,
             status: dealt.status,
-            cache_status: dealt.cache_status.clone(),
-            why: dealt.why.clone(),
+            cache_status: std::mem::take(&mut dealt.cache_status),
+            why: std::mem::take(&mut dealt.why),
             delay: dealt.delay,
         });
         let mut numbers = self.lock();

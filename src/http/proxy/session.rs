@@ -264,9 +264,8 @@ impl<'p> Session<'p> {
     }
 
     /// One line in the log, and the numbers.
-    pub fn done(&mut self, dealt: &Dealt) {
+    pub fn done(&mut self, dealt: &mut Dealt) {
         self.served += 1;
-        self.proxy.counts.add(dealt);
         if !self.proxy.quiet {
             let fields = dealt.request.map(|r| &r.fields);
             let client = self.connection.client.ip();
@@ -274,6 +273,7 @@ impl<'p> Session<'p> {
             let more = dealt.more();
             log::access(client, dealt.line, fields, status, sent, &more);
         }
+        self.proxy.counts.add(dealt);
     }
 
     /// May the next request come on this connection after an answer whose
