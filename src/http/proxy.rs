@@ -35,6 +35,7 @@ mod session;
 mod share;
 mod target;
 mod tunnel;
+mod upload;
 mod validate;
 
 use std::net::{SocketAddr, TcpStream};

@@ -3,9 +3,10 @@
 
 use std::sync::Arc;
 
+use super::directives::{directives, is};
 use super::disk::Saved;
 use super::why::WhyNot;
-use super::{Policy, directives, is, may_keep};
+use super::{Policy, may_keep};
 use crate::http::condition::Validators;
 use crate::http::date;
 use crate::http::fields::{Fields, Span};

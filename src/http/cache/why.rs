@@ -67,7 +67,8 @@ reasons! {
     Incomplete "incomplete"
         "it broke off, and a part is not the whole. RFC 9111 §3.3"
     Overtaken "invalidated"
-        "an unsafe request went to its URI meanwhile. RFC 9111 §4.4"
+        "a request that changes things went to its URI meanwhile. \
+          RFC 9111 §4.4"
     NoDisk "disk"
         "the disk did not take it"
 

@@ -301,6 +301,7 @@ impl<'p> Session<'p> {
         let authority = asked.url.authority();
         let (status, text) = explain_no_way(&authority, no_way);
         dealt.delay = asked.started.elapsed();
+        dealt.why = text.clone();
         self.say(status, &text, asked.framing, dealt)
     }
 }

@@ -21,9 +21,10 @@ body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;\
 padding:0 1rem}\
 h1{font-size:1.5rem}h2{font-size:1.15rem;margin-top:2rem}\
 .scroll{overflow-x:auto}table{border-collapse:collapse;width:100%}\
+.wide table{min-width:44rem}\
 th,td{text-align:left;padding:.25rem .8rem .25rem 0;vertical-align:top;\
 border-bottom:1px solid #8884}\
-td.n,th.n{text-align:right}code{overflow-wrap:anywhere}\
+td.n,th.n{text-align:right;white-space:nowrap}code{overflow-wrap:anywhere}\
 meter{width:6rem}.why{font-size:.85rem;opacity:.8}";
 
 impl Session<'_> {
@@ -130,7 +131,7 @@ fn stored_table(store: &Store) -> String {
     let (stored, count, size) = store.list(SHOWN);
     let mut html = format!(
         "<h2>What is stored</h2>\n<p>{count} objects, {} KiB of {} KiB; the \
-         last used first.\n<div class=\"scroll\"><table>\n<tr><th>Object\
+         last used first.\n<div class=\"scroll wide\"><table>\n<tr><th>Object\
          <th class=\"n\">octets<th class=\"n\">age<th>fresh for<th>by\n",
         size >> 10,
         store.limit() >> 10
@@ -171,7 +172,7 @@ fn stored_row(stored: &Stored, now: i64) -> String {
 
 fn recent_table(numbers: &Numbers) -> String {
     let mut html = String::from(
-        "<h2>The last requests</h2>\n<div class=\"scroll\"><table>\n\
+        "<h2>The last requests</h2>\n<div class=\"scroll wide\"><table>\n\
          <tr><th>Request<th class=\"n\">status<th class=\"n\">delay<th>why\n",
     );
     for recent in &numbers.recent {

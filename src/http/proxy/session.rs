@@ -1,14 +1,15 @@
 //! One connection's requests, one after the other: what breaks a rule is
 //! refused, who may not ask is turned away, the others are led on.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::SeqCst;
 use std::time::Instant;
 
 use super::Proxy;
 use super::access::Denied;
 use super::counts::Dealt;
 use super::target::{Goal, goal};
+use super::upload::Upload;
 use crate::connections::Connection;
 use crate::http::bad::Bad;
 use crate::http::body::{Body, Framing, keeps_open};
@@ -34,17 +35,6 @@ pub struct Session<'a> {
     /// The request's body that is just being passed on.
     pub upload: Option<Arc<Upload>>,
     pub served: u64,
-}
-
-/// How far a request's body has come on its way through.
-#[derive(Default)]
-pub struct Upload {
-    /// The last octet was read from the client.
-    pub all_read: AtomicBool,
-    /// Octets so far.
-    pub moved: AtomicU64,
-    /// The rule that the client broke in it.
-    pub fault: OnceLock<Bad>,
 }
 
 /// How a connection goes on.
