@@ -38,16 +38,14 @@ mod tunnel;
 mod upload;
 mod validate;
 
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use super::cache::store::Store;
 use super::limits::Limits;
-use super::log;
-use super::reply::Reply;
-use super::wire::Wire;
+use super::reply::refuse;
 use crate::Tool;
 use crate::args::{self, Args, text};
 use crate::connections::{Connection, Connections, MAX_CONNECTIONS, contain};
@@ -152,11 +150,11 @@ fn run(mut args: Args) -> Result<Outcome, Error> {
             }
         }
     } else {
-        let refusing = proxy.clone();
+        let quiet = proxy.quiet;
         connections.serve_all(
             Arc::new(server_socket),
             move |connection| _ = serve(&proxy, connection),
-            move |socket| refuse(&refusing, socket),
+            move |socket| refuse(socket, quiet),
         )?;
     }
     Ok(Outcome::Yes)
@@ -220,24 +218,6 @@ impl Options {
             trace: self.trace,
             validating: AtomicUsize::new(0),
         })
-    }
-}
-
-/// 503, since all places are taken. RFC 9110 §15.6.4
-fn refuse(proxy: &Proxy, socket: TcpStream) {
-    let client = socket.peer_addr();
-    let mut reply = Reply::new();
-    reply.page(503, "The proxy has all the connections that it takes.");
-    reply.field("Retry-After", 1);
-    reply.close = true;
-    reply.end_head(false);
-    let wire = Wire::new(Arc::new(socket), None);
-    let sent = reply.send(&wire, false);
-    if let (Ok(client), false) = (client, proxy.quiet) {
-        log::access(client.ip(), b"", None, reply.status, reply.sent, "");
-    }
-    if sent.is_ok() {
-        wire.close_gently();
     }
 }
 

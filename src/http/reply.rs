@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use super::condition::ByteRange;
 use super::date;
+use super::log;
 use super::store::{Representation, Source};
 use super::wire::Wire;
 
@@ -185,6 +186,24 @@ impl Reply {
         }
         self.sent = length;
         Ok(())
+    }
+}
+
+/// 503, since all places are taken. RFC 9110 §15.6.4
+pub fn refuse(socket: TcpStream, quiet: bool) {
+    let client = socket.peer_addr();
+    let mut reply = Reply::new();
+    reply.page(503, "All the connections that there may be are taken.");
+    reply.field("Retry-After", 1);
+    reply.close = true;
+    reply.end_head(false);
+    let wire = Wire::new(Arc::new(socket), None);
+    let sent = reply.send(&wire, false);
+    if let (Ok(client), false) = (client, quiet) {
+        log::access(client.ip(), b"", None, reply.status, reply.sent, "");
+    }
+    if sent.is_ok() {
+        wire.close_gently();
     }
 }
 

@@ -19,7 +19,7 @@
 //! HTTP/2. Each is a subject of its own and none is the book's.
 
 use std::io::{self, Read};
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::answer::{Asked, Site};
@@ -32,7 +32,7 @@ use super::files::Root;
 use super::limits::Limits;
 use super::log;
 use super::message::{Request, Version};
-use super::reply::{Content, Reply};
+use super::reply::{Content, Reply, refuse};
 use super::store::Store;
 use super::wire::{NoHead, Wire};
 use crate::Tool;
@@ -123,11 +123,11 @@ fn run(mut args: Args) -> Result<Outcome, Error> {
             }
         }
     } else {
-        let refusing = server.clone();
+        let quiet = server.quiet;
         connections.serve_all(
             Arc::new(server_socket),
             move |connection| _ = serve(&server, connection),
-            move |socket| refuse(&refusing, socket),
+            move |socket| refuse(socket, quiet),
         )?;
     }
     Ok(Outcome::Yes)
@@ -158,24 +158,6 @@ impl Server {
             fetch: fetch.then(|| Fetch::new(&path, public_only)),
         };
         Ok(Server { site, limits, once, sequential, quiet, trace })
-    }
-}
-
-/// 503, since all places are taken. RFC 9110 §15.6.4
-fn refuse(server: &Server, socket: TcpStream) {
-    let client = socket.peer_addr();
-    let mut reply = Reply::new();
-    reply.page(503, "The server has all the connections that it takes.");
-    reply.field("Retry-After", 1);
-    reply.close = true;
-    reply.end_head(false);
-    let wire = Wire::new(Arc::new(socket), None);
-    let sent = reply.send(&wire, false);
-    if let (Ok(client), false) = (client, server.quiet) {
-        log::access(client.ip(), b"", None, reply.status, reply.sent, "");
-    }
-    if sent.is_ok() {
-        wire.close_gently();
     }
 }
 

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use super::collapse::{Lead, Role};
-use super::counts::{Dealt, From};
+use super::counts::{Dealt, Whence};
 use super::forward::{
     Answer, came_by, is_counted, max_forwards, request_head, status_line,
 };
@@ -109,7 +109,7 @@ impl<'p> Session<'p> {
                     if reuse == Reuse::StaleMeanwhile {
                         self.validate_meanwhile(asked, &stored);
                     }
-                    let from = From::Store;
+                    let from = Whence::Store;
                     match self.reuse(asked, &stored, reuse, from, dealt) {
                         Some(next) => return next,
                         // now nothing is stored
@@ -234,7 +234,7 @@ impl<'p> Session<'p> {
                 let word = why.word();
                 dealt.cache_status =
                     format!("topdown; fwd={word}; fwd-status=304");
-                let (reuse, from) = (Reuse::Fresh, From::Validated);
+                let (reuse, from) = (Reuse::Fresh, Whence::Validated);
                 let sent = self.reuse(asked, &stored, reuse, from, dealt);
                 if let Some(next) = sent {
                     return next;
@@ -255,7 +255,7 @@ impl<'p> Session<'p> {
         dealt: &mut Dealt<'a>,
     ) -> Option<Next> {
         let reuse = Reuse::StaleOnError;
-        let sent = self.reuse(asked, stored, reuse, From::Store, dealt);
+        let sent = self.reuse(asked, stored, reuse, Whence::Store, dealt);
         if let (None, Some(store)) = (&sent, &self.proxy.store) {
             store.discard(stored);
         }
@@ -272,8 +272,8 @@ impl<'p> Session<'p> {
         if asked.request.method == "TRACE" {
             reply.begin(200);
             reply.field("Content-Type", "message/http");
-            // "excluding some fields [...] that might contain sensitive
-            // data": RFC 9110 §9.3.8
+            // "SHOULD exclude any request fields that are likely to contain
+            // sensitive data" RFC 9110 §9.3.8
             let secret = ["authorization", "cookie", "proxy-authorization"];
             let tells = |line: &&[u8]| {
                 let name = line.split(|b| *b == b':').next();
@@ -339,7 +339,7 @@ pub fn explain_no_way(authority: &str, no_way: &NoWay) -> (u16, String) {
             return (508, text.into());
         }
         NoWay::Inside => {
-            let text = "From outside, nobody is led to this machine itself.";
+            let text = "Whence outside, nobody is led to this machine itself.";
             return (403, text.into());
         }
         NoWay::Fault(error) => error,

@@ -22,7 +22,7 @@ pub struct Dealt<'a> {
     pub cache_status: String,
     /// The reasons, in words.
     pub why: String,
-    pub from: From,
+    pub from: Whence,
     /// Until the answer began.
     pub delay: Duration,
     pub uri: Option<Arc<str>>,
@@ -30,7 +30,7 @@ pub struct Dealt<'a> {
 
 /// Where an answer is from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum From {
+pub enum Whence {
     /// The proxy itself: its page, an error.
     #[default]
     Here,
@@ -53,7 +53,7 @@ impl<'a> Dealt<'a> {
             sent: 0,
             cache_status: String::new(),
             why: String::new(),
-            from: From::Here,
+            from: Whence::Here,
             delay: Duration::ZERO,
             uri: None,
         }
@@ -117,12 +117,12 @@ impl Counts {
             numbers.recent.push_front(recent);
         }
         let sum = match dealt.from {
-            From::Store => &mut numbers.store,
-            From::Validated => &mut numbers.validated,
-            From::Collapsed => &mut numbers.collapsed,
-            From::Origin => &mut numbers.origin,
-            From::Tunnel => return numbers.tunnels += 1,
-            From::Here => return numbers.here += 1,
+            Whence::Store => &mut numbers.store,
+            Whence::Validated => &mut numbers.validated,
+            Whence::Collapsed => &mut numbers.collapsed,
+            Whence::Origin => &mut numbers.origin,
+            Whence::Tunnel => return numbers.tunnels += 1,
+            Whence::Here => return numbers.here += 1,
         };
         sum.0 += 1;
         sum.1 += dealt.delay;

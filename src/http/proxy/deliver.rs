@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::Proxy;
 use super::answer::{Plan, because};
 use super::collapse::{Fetch, Lead};
-use super::counts::{Dealt, From};
+use super::counts::{Dealt, Whence};
 use super::forward::{Answer, response_lines, via, with_lab_location};
 use super::origins::Origins;
 use super::relay::{self, Broken, Marked, Sender};
@@ -208,7 +208,7 @@ impl<'p> Session<'p> {
     /// What Cache-Status says of an answer from the origin (RFC 9211 §2),
     /// and why.
     fn decided(&self, plan: &Plan, not: Option<&WhyNot>, dealt: &mut Dealt) {
-        dealt.from = From::Origin;
+        dealt.from = Whence::Origin;
         if self.proxy.store.is_none() {
             return; // there are no decisions
         }

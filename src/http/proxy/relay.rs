@@ -217,7 +217,7 @@ fn copy_pieces(
     Ok(())
 }
 
-/// From socket to socket inside the kernel: splice(2). It ends at the body's
+/// Whence socket to socket inside the kernel: splice(2). It ends at the body's
 /// end, by its length or the connection's close.
 fn splice(body: &mut Body<Wire>, sender: &mut Sender) -> Result<(), Broken> {
     let mut pipe = Pipe::new().map_err(Broken::Receiver)?;

@@ -5,7 +5,7 @@ use std::io::Write;
 use std::sync::Arc;
 
 use super::collapse::{Piece, Place};
-use super::counts::{Dealt, From};
+use super::counts::{Dealt, Whence};
 use super::relay::{Marked, Sender};
 use super::session::{Asked, Next, Session};
 use crate::http::answer::multipart;
@@ -25,7 +25,7 @@ impl Session<'_> {
         asked: &Asked<'a>,
         stored: &Arc<Stored>,
         reuse: Reuse,
-        from: From,
+        from: Whence,
         dealt: &mut Dealt<'a>,
     ) -> Option<Next> {
         let (proxy, request) = (self.proxy, asked.request);
@@ -47,7 +47,7 @@ impl Session<'_> {
             ),
         };
         dealt.cache_status = match from {
-            From::Validated => format!("{}; ttl={ttl}", dealt.cache_status),
+            Whence::Validated => format!("{}; ttl={ttl}", dealt.cache_status),
             _ if reuse == Reuse::StaleOnError => {
                 format!("topdown; fwd=stale; ttl={ttl}; detail=stale-if-error")
             }
@@ -152,7 +152,7 @@ impl Session<'_> {
         let word = why.word();
         dealt.cache_status = format!("topdown; fwd={word}; collapsed");
         dealt.why = "another request was fetching it. RFC 9111 §4".into();
-        dealt.from = From::Collapsed;
+        dealt.from = Whence::Collapsed;
         let mut lines = stored.head.clone();
         let age = stored.policy.age(now);
         let _ = write!(lines, "Age: {age}\r\n");

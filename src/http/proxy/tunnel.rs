@@ -10,7 +10,7 @@ use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
 use super::answer::explain_no_way;
-use super::counts::{Dealt, From};
+use super::counts::{Dealt, Whence};
 use super::relay::Pipe;
 use super::session::{Next, Session};
 use crate::error::is_timeout;
@@ -46,7 +46,7 @@ impl Session<'_> {
             }
         };
         dealt.delay = started.elapsed();
-        (dealt.status, dealt.from) = (200, From::Tunnel);
+        (dealt.status, dealt.from) = (200, Whence::Tunnel);
         let head = b"HTTP/1.1 200 Connection established\r\n\r\n";
         let number = self.connection.number;
         explain::head(&proxy.trace, Party::AsServer, number, head, 0);
