@@ -1,6 +1,5 @@
-//! The answer on its way to the client: (iv) as it comes from the origin,
-//! (v) into the store, if it may; or from the store; or from another
-//! request's fetch.
+//! The origin's answer on its way: (iv) to the client as it comes, and (v)
+//! into the store, if it may; and what it means for what is stored.
 
 use std::io::Write;
 use std::sync::Arc;
@@ -69,8 +68,8 @@ impl Proxy {
         let (status, fields) = (response.status, &response.fields);
         let safe = ["GET", "HEAD", "OPTIONS", "TRACE"];
         if !safe.contains(&asked.request.method) {
-            // "A non-error response is one with a 2xx (Successful) or 3xx
-            // (Redirection) status code."
+            // a non-error response "is one with a 2xx (Successful) or 3xx
+            // (Redirection) status code"
             if !(200..400).contains(&status) {
                 return;
             }
@@ -86,7 +85,10 @@ impl Proxy {
                 if store.invalidate(&uri) {
                     self.trace.why(|| {
                         let method = asked.request.method;
-                        format!("{uri} is no longer stored, after {method}. RFC 9111 §4.4")
+                        format!(
+                            "{uri} is no longer stored, after {method}. \
+                             RFC 9111 §4.4"
+                        )
                     });
                 }
             }
@@ -110,9 +112,7 @@ impl Proxy {
             }
         }
     }
-}
 
-impl Proxy {
     /// What an answer supersedes is not used again, even if the answer is
     /// not stored itself.
     pub fn supersede(
@@ -195,6 +195,8 @@ impl<'p> Session<'p> {
         if !ended && !sender.begun {
             // nothing has left yet: the truth can still be told
             let text = "The server's answer broke off, or makes no sense.";
+            (dealt.from, dealt.why) = (Whence::Here, text.into());
+            dealt.cache_status.clear();
             return self.say(502, text, asked.framing, dealt);
         }
         dealt.sent = sender.sent;
