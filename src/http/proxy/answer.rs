@@ -339,7 +339,7 @@ pub fn explain_no_way(authority: &str, no_way: &NoWay) -> (u16, String) {
             return (508, text.into());
         }
         NoWay::Inside => {
-            let text = "Whence outside, nobody is led to this machine itself.";
+            let text = "From outside, nobody is led to this machine itself.";
             return (403, text.into());
         }
         NoWay::Fault(error) => error,

@@ -200,7 +200,7 @@ fn copy_pieces(
     let piece = body.passes().unwrap_or(u64::MAX).min(PIECE as u64);
     let mut piece = vec![0; piece as usize];
     while most > 0 && !body.is_at_end() {
-        if !body.is_more_here() {
+        if !body.is_more_here() || sender.waiting() >= PIECE {
             sender.flush().map_err(Broken::Receiver)?;
         }
         let room = piece.len().min(usize::try_from(most).unwrap_or(usize::MAX));
@@ -217,7 +217,7 @@ fn copy_pieces(
     Ok(())
 }
 
-/// Whence socket to socket inside the kernel: splice(2). It ends at the body's
+/// From socket to socket inside the kernel: splice(2). It ends at the body's
 /// end, by its length or the connection's close.
 fn splice(body: &mut Body<Wire>, sender: &mut Sender) -> Result<(), Broken> {
     let mut pipe = Pipe::new().map_err(Broken::Receiver)?;
