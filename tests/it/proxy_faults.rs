@@ -11,8 +11,8 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 
 use crate::harness::{
-    BINARY, Folder, LIMIT, Origin, Server, answer, read_all, read_response,
-    run_command,
+    BINARY, Folder, LIMIT, Origin, Server, answer, have, read_all,
+    read_response, run_command,
 };
 
 fn proxy(more: &[&str]) -> Server {
@@ -253,6 +253,63 @@ fn killed_under_load_it_finds_whole_objects_again() {
     }
 }
 
+/// Can name spaces be made here? If not, the test is skipped, and says so.
+fn may_unshare(words: &[&str]) -> bool {
+    let mut command = Command::new("unshare");
+    command.args(words);
+    let possible = run_command(command, "").status == 0;
+    if !possible {
+        let line = "skipped: no name spaces of one's own here\n";
+        let _ = fs::File::options()
+            .append(true)
+            .open("/dev/stderr")
+            .and_then(|mut stderr| stderr.write_all(line.as_bytes()));
+    }
+    possible
+}
+
+#[test]
+fn clients_of_other_machines_are_not_led_inside() {
+    // processes of their own, too: whatever happens, they end with the shell
+    let unshare = ["-Urnpf", "--kill-child"];
+    let first = ["ip", "link", "set", "lo", "up"];
+    if !have("ip") || !may_unshare(&[&unshare[..], &first].concat()) {
+        return;
+    }
+    // a network with one more address, from which a client is no local one
+    let script = r#"
+        ip link set lo up; ip addr add 192.0.2.1/32 dev lo; B=$0
+        start() { "$B" "$@" >/dev/null 2>&1 & }
+        start web-server -q -l 127.0.0.1:6789 www
+        start web-server -q -l 192.0.2.1:6790 www
+        start web-proxy -q -l 192.0.2.1:8888 --allow 192.0.2.0/24
+        start web-proxy -q -l 192.0.2.1:8889 --allow 198.51.100.0/24
+        start web-proxy -q -l '[::]:8890' --allow 192.0.2.1
+        for a in 127.0.0.1:6789 192.0.2.1:6790 192.0.2.1:8888 \
+            192.0.2.1:8889 192.0.2.1:8890; do
+          for try in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
+            "$B" web-client -I http://$a/ >/dev/null 2>&1
+            [ $? = 2 ] || break
+            sleep 0.1
+          done
+        done
+        ask() { "$B" web-client -W 5 -i -x "$@" 2>&1 | head -1; }
+        ask http://192.0.2.1:8888 http://192.0.2.1:6790/
+        ask http://192.0.2.1:8888 http://127.0.0.1:6789/
+        ask http://192.0.2.1:8888 http://0.0.0.0:6789/
+        ask http://192.0.2.1:8889 http://192.0.2.1:6790/
+        ask http://192.0.2.1:8890 'http://[::1]:8890/'
+        ask 'http://[::1]:8890' 'http://[::ffff:192.0.2.1]:8890/'"#;
+    let mut command = Command::new("unshare");
+    command.args(unshare).args(["sh", "-c", script, BINARY]);
+    command.env_remove("http_proxy");
+    let ran = run_command(command, "");
+    let statuses: Vec<&str> =
+        ran.stdout.lines().filter_map(|l| l.get(9..12)).collect();
+    let expected = ["200", "403", "403", "403", "508", "508"];
+    assert_eq!(statuses, expected, "{ran:?}");
+}
+
 #[test]
 fn a_full_disk_is_said_once_and_serving_goes_on() {
     // a small file system of the test's own, in name spaces of its own
@@ -263,20 +320,7 @@ fn a_full_disk_is_said_once_and_serving_goes_on() {
         "mount -t tmpfs -o size=64k none {mount} && exec {BINARY} web-proxy \
          -q -l 0 --cache-dir {mount}"
     );
-    let possible = run_command(
-        {
-            let mut unshare = Command::new("unshare");
-            unshare.args(["-Urm", "mount", "-t", "tmpfs", "none", &mount]);
-            unshare
-        },
-        "",
-    );
-    if possible.status != 0 {
-        let line = "skipped: no mount name spaces here\n";
-        let _ = fs::File::options()
-            .append(true)
-            .open("/dev/stderr")
-            .and_then(|mut stderr| stderr.write_all(line.as_bytes()));
+    if !may_unshare(&["-Urm", "mount", "-t", "tmpfs", "none", &mount]) {
         return;
     }
     let mut command = Command::new("unshare");

@@ -867,3 +867,16 @@ fn the_dialogue_has_three_parties() {
         assert!(drawing.contains(party), "{party}");
     }
 }
+
+#[test]
+fn places_and_patience_have_their_limits() {
+    let proxy = proxy(&["--max-connections", "1", "--header-timeout", "0.3"]);
+    let mut first = proxy.connect();
+    first.write_all(b"GET ").unwrap();
+    let refused = proxy.dialogue("");
+    assert_eq!(status(&refused), "503");
+    assert_eq!(field(&refused, "retry-after"), Some("1"));
+    assert_eq!(status(&read_all(&mut first)), "408");
+    let ran = run(&["web-proxy", "--no-cache", "--cache-size", "1M"], "");
+    assert!(ran.status == 2 && ran.stderr.contains("exclude each other"));
+}
