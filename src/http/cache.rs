@@ -46,7 +46,7 @@ pub fn may_store(request: &Request, response: &Response) -> Result<(), WhyNot> {
 }
 
 /// The same but for the request's method: what a 304 has changed may forbid
-/// to keep it.
+/// keeping it.
 pub fn may_keep(asked: &Fields, response: &Response) -> Result<(), WhyNot> {
     let fields = &response.fields;
     let understands = has(fields, "must-understand");
@@ -160,7 +160,10 @@ fn lifetime(response: &Response, received: i64) -> (i64, &'static str) {
     match modified.and_then(|text| date::parse(text, received)) {
         Some(modified) if guessable && modified < made => {
             let guess = (made - modified) / HEURISTIC_PART;
-            (guess.min(HEURISTIC_MOST), "a tenth of its age when it came")
+            (
+                guess.min(HEURISTIC_MOST),
+                "a tenth of the time since Last-Modified",
+            )
         }
         _ => (0, "nothing says how long"),
     }
@@ -279,6 +282,8 @@ impl Wants {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reuse {
     Fresh,
+    /// The origin has just said that it is good. RFC 9111 §4.3
+    Validated,
     /// The client's max-stale takes it. RFC 9111 §5.2.1.2
     StaleAsked,
     /// And it is validated in the background. RFC 5861 §3
@@ -481,7 +486,7 @@ mod tests {
     fn lifetimes_in_their_order() {
         let later = "Expires: Sun, 06 Nov 1994 08:59:37 GMT\r\n"; // 600 s
         let old = "Last-Modified: Sun, 06 Nov 1994 07:49:37 GMT\r\n"; // 3600 s
-        let modified = "a tenth of its age when it came";
+        let modified = "a tenth of the time since Last-Modified";
         let nothing = "nothing says how long";
         for (fields, seconds, source) in [
             ("Cache-Control: s-maxage=1, max-age=2\r\n", 1, "s-maxage"),

@@ -106,7 +106,7 @@ fn status_line(line: &[u8]) -> String {
 }
 
 /// What the commoner fields are for.
-const NOTES: [(&str, &str); 44] = [
+const NOTES: [(&str, &str); 45] = [
     ("accept", "media types the client can use. RFC 9110 §12.5.1"),
     ("accept-encoding", "codings the client can undo. RFC 9110 §12.5.3"),
     ("accept-language", "what the reader reads. RFC 9110 §12.5.4, KR 2.2.3"),
@@ -159,6 +159,7 @@ const NOTES: [(&str, &str); 44] = [
         "who asks, for the proxy alone: it goes no further. \
          RFC 9110 §11.7.2",
     ),
+    ("proxy-connection", "a custom of old clients, in no RFC"),
     ("range", "only this part. RFC 9110 §14.2"),
     ("referer", "the page with the link. RFC 9110 §10.1.3"),
     ("retry-after", "not before that. RFC 9110 §10.2.3"),

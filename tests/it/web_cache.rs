@@ -941,3 +941,119 @@ fn vary_by_a_304_counts() {
     assert_eq!(body(&with("de")), "de");
     assert_eq!(body(&with("en")), "en", "another variant");
 }
+
+#[test]
+fn what_another_origin_has_is_not_forgotten() {
+    let victim = counting("Cache-Control: max-age=60\r\n");
+    let target = victim.url("/");
+    let foreign = format!("Location: {target}\r\n");
+    let attacker = Origin::same(answer("201 Created", &foreign, ""));
+    let proxy = proxy(&[]);
+    get(&proxy, &victim, "/");
+    ask(&proxy, "POST", &attacker.url("/"), "Content-Length: 0\r\n");
+    assert!(said(&get(&proxy, &victim, "/")).starts_with("hit"));
+}
+
+#[test]
+fn a_304_by_date_must_be_of_the_copys_date() {
+    let count = AtomicU32::new(0);
+    let origin = Origin::new(move |asked, socket| {
+        let first = "Last-Modified: Wed, 09 Sep 2015 09:23:24 GMT\r\n";
+        let other = "Last-Modified: Wed, 09 Sep 2015 09:23:25 GMT\r\n";
+        let number = count.fetch_add(1, SeqCst);
+        let text = match asked.contains("If-Modified-Since") {
+            true => format!("HTTP/1.1 304 Not Modified\r\n{other}\r\n"),
+            false => {
+                let fields = format!("{first}Cache-Control: max-age=0\r\n");
+                answer("200 OK", &fields, &format!("body {number}"))
+            }
+        };
+        socket.write_all(text.as_bytes()).is_ok()
+    });
+    let proxy = proxy(&[]);
+    get(&proxy, &origin, "/");
+    assert_eq!(body(&get(&proxy, &origin, "/")), "body 2");
+}
+
+#[test]
+fn a_304_makes_all_variants_of_its_strong_tag_fresh() {
+    for (tag, both) in [("\"v\"", true), ("W/\"v\"", false)] {
+        let origin = Origin::new(move |asked, socket| {
+            let language = field(asked, "accept-language").unwrap_or("none");
+            let text = match field(asked, "if-none-match") {
+                Some(_) => format!(
+                    "HTTP/1.1 304 Not Modified\r\nETag: {tag}\r\n\
+                     Cache-Control: max-age=60\r\n\r\n"
+                ),
+                None => answer(
+                    "200 OK",
+                    &format!(
+                        "ETag: {tag}\r\nVary: Accept-Language\r\n\
+                         Cache-Control: max-age=0\r\n"
+                    ),
+                    language,
+                ),
+            };
+            socket.write_all(text.as_bytes()).is_ok()
+        });
+        let proxy = proxy(&[]);
+        let with = |language: &str| {
+            let line = format!("Accept-Language: {language}\r\n");
+            ask(&proxy, "GET", &origin.url("/"), &line)
+        };
+        with("de");
+        with("fr");
+        assert!(said(&with("de")).starts_with("fwd=stale; fwd-status=304"));
+        let other = with("fr");
+        assert_eq!(said(&other).starts_with("hit"), both, "{other}");
+        assert_eq!(body(&other), "fr");
+    }
+}
+
+#[test]
+fn head_makes_no_stored_error_fresh() {
+    let origin = Origin::new(|asked, socket| {
+        let text = match asked.starts_with("HEAD ") {
+            true => {
+                "HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\n\r\n".into()
+            }
+            false => answer(
+                "404 Not Found",
+                "Cache-Control: max-age=60\r\nAge: 61\r\n",
+                "",
+            ),
+        };
+        socket.write_all(text.as_bytes()).is_ok()
+    });
+    let proxy = proxy(&[]);
+    get(&proxy, &origin, "/");
+    ask(&proxy, "HEAD", &origin.url("/"), "");
+    assert_eq!(said(&get(&proxy, &origin, "/")), "fwd=uri-miss; stored");
+}
+
+#[test]
+fn who_waits_gets_only_what_it_may_use() {
+    let (arrived, asked) = channel();
+    let (go_on, wait) = channel::<()>();
+    let pair = Mutex::new((arrived, wait));
+    let first = AtomicU32::new(0);
+    let origin = Origin::new(move |_, socket| {
+        if first.fetch_add(1, SeqCst) == 0 {
+            let pair = pair.lock().unwrap();
+            pair.0.send(()).unwrap();
+            let _ = pair.1.recv_timeout(LIMIT);
+        }
+        let fields = "Cache-Control: no-cache\r\nETag: \"v\"\r\n";
+        socket.write_all(answer("200 OK", fields, "x").as_bytes()).is_ok()
+    });
+    let proxy = Server::start("web-proxy", &["-q", "-e"]);
+    let mut leader = send_get(&proxy, &origin);
+    asked.recv_timeout(LIMIT).unwrap();
+    let mut other = send_get(&proxy, &origin);
+    proxy.wait_for("another request is fetching it");
+    go_on.send(()).unwrap();
+    assert!(read_all(&mut leader).ends_with("x"));
+    let other = read_all(&mut other);
+    assert!(!said(&other).contains("collapsed"), "{other}");
+    assert_eq!(origin.count(), 2);
+}

@@ -12,8 +12,8 @@ pub fn has(fields: &Fields, wanted: &str) -> bool {
     directives(fields).any(|(name, _)| is(name, wanted))
 }
 
-/// The seconds that a directive names. Of several the least; one that is no
-/// number (a sign, quotes, nothing) counts as `invalid`, so that doubt makes
+/// The seconds that a directive names. Of several the one that makes stale
+/// sooner (the least, but of min-fresh the greatest); one that is no number (a sign, quotes, nothing) counts as `invalid`, so that doubt makes
 /// stale, not fresh.
 pub fn seconds(fields: &Fields, wanted: &str, invalid: i64) -> Option<i64> {
     let all = directives(fields).filter(|(name, _)| is(name, wanted));
@@ -24,7 +24,7 @@ pub fn seconds(fields: &Fields, wanted: &str, invalid: i64) -> Option<i64> {
     if invalid > 0 { values.max() } else { values.min() }
 }
 
-/// `1*DIGIT`; too great is very great. RFC 9111 §1.2.2
+/// `1*DIGIT`; what is too great is as much as there can be. RFC 9111 §1.2.2
 pub fn delta_seconds(text: &[u8]) -> Option<i64> {
     if text.is_empty() || !text.iter().all(u8::is_ascii_digit) {
         return None;

@@ -10,12 +10,14 @@
 //!
 //! HTTP/1.1 200 OK
 //! Content-Type: text/html
+//! Via: 1.1 topdown-1a2b3c4d
+//! Age: 0
 //!
 //! <!DOCTYPE html>…
 //! ```
 //!
 //! First what was asked and when, with the request's fields that Vary names;
-//! then the response as it came. The checksum is of all that follows its
+//! then the response as it is stored, with its age when it came. The checksum is of all that follows its
 //! line: a file that is cut short, changed, or not ours is not served. A file
 //! is written aside and gets its name when it is whole, so whatever ends the
 //! program leaves whole files.
@@ -38,7 +40,7 @@ const FIRST_LINE: &str = "topdown cache, checksum ";
 const EXTENSION: &str = "http";
 /// While it is being written.
 const ASIDE: &str = "part";
-/// No file of ours is longer than this one object of the greatest cache.
+/// No file of ours is longer.
 const MOST: u64 = 4 << 30;
 
 /// The directory.
@@ -141,7 +143,7 @@ impl Disk {
         written
     }
 
-    /// Takes the file away, if it is still this object's.
+    /// Takes the file away.
     pub fn remove(&self, saved: &Saved) {
         let _ = fs::remove_file(&saved.file);
     }

@@ -163,7 +163,7 @@ impl Stored {
     /// Modified) response" RFC 9111 §4.3.4, but for those that describe the
     /// content as it is stored. §3.2
     /// With it comes whether that may be kept: what the 304 says may forbid
-    /// it. `request`: the fields of the one that was validated for.
+    /// keeping it. `request`: the fields of the one that was validated for.
     pub fn freshened(
         &self,
         request: &Fields,

@@ -79,6 +79,8 @@ reasons! {
         "what is stored answers other request fields (Vary). RFC 9111 §4.1"
     Changed "miss"
         "its file on the disk is short, changed or gone"
+    OtherVersion "stale"
+        "the 304 speaks of another version than the copy's. RFC 9111 §4.3.4"
     OtherMethod "method"
         "this method is for the origin. RFC 9111 §4"
     Precondition "request"

@@ -101,7 +101,9 @@ impl<'p> Session<'p> {
     ) -> Next {
         let proxy = self.proxy;
         let wants = Wants::of(&asked.request.fields);
-        let (mut lead, mut waited) = (None, false);
+        // `lead`: others wait for this one; `waited`: this one did, in vain;
+        // `spoiled`: what was stored is not what it was
+        let (mut lead, mut waited, mut spoiled) = (None, false, false);
         loop {
             let (why, stale) = match find(asked, store, &wants) {
                 Ok((stored, reuse)) => {
@@ -112,11 +114,12 @@ impl<'p> Session<'p> {
                     let from = Whence::Store;
                     match self.reuse(asked, &stored, reuse, from, dealt) {
                         Some(next) => return next,
-                        // now nothing is stored
                         None => store.discard(&stored),
                     }
+                    spoiled = true;
                     continue;
                 }
+                Err((_, stale)) if spoiled => (WhyNot::Changed, stale),
                 Err(miss) => miss,
             };
             if lead.is_none() {
@@ -234,14 +237,15 @@ impl<'p> Session<'p> {
                 let word = why.word();
                 dealt.cache_status =
                     format!("topdown; fwd={word}; fwd-status=304");
-                let (reuse, from) = (Reuse::Fresh, Whence::Validated);
+                let (reuse, from) = (Reuse::Validated, Whence::Validated);
                 let sent = self.reuse(asked, &stored, reuse, from, dealt);
                 if let Some(next) = sent {
                     return next;
                 }
             }
             // the copy is not what the 304 speaks of: anew, as a whole
-            let plan = Plan { why: WhyNot::Changed, stale: None, lead: None };
+            let plan =
+                Plan { why: WhyNot::OtherVersion, stale: None, lead: None };
             return self.fetch(asked, plan, dealt);
         }
         self.deliver(asked, plan, &line, &response, answer, dealt)
@@ -285,7 +289,8 @@ impl<'p> Session<'p> {
             reply.content = Content::Bytes(text);
         } else {
             reply.begin(204);
-            reply.field("Allow", "GET, HEAD, POST, PUT, DELETE, OPTIONS");
+            let allow = "GET, HEAD, POST, PUT, DELETE, OPTIONS, TRACE, CONNECT";
+            reply.field("Allow", allow);
         }
         self.send_reply(asked.framing != Framing::Empty, dealt)
     }
@@ -301,7 +306,6 @@ impl<'p> Session<'p> {
         let authority = asked.url.authority();
         let (status, text) = explain_no_way(&authority, no_way);
         dealt.delay = asked.started.elapsed();
-        dealt.why = text.clone();
         self.say(status, &text, asked.framing, dealt)
     }
 }
@@ -335,7 +339,8 @@ pub fn because(why: WhyNot, stale: Option<&Stored>) -> String {
 pub fn explain_no_way(authority: &str, no_way: &NoWay) -> (u16, String) {
     let error = match no_way {
         NoWay::Loop => {
-            let text = "This request leads back to the proxy itself: a loop.";
+            let text = "This request leads back to the proxy itself: a loop. \
+                        The proxy's own page is http://topdown.proxy/.";
             return (508, text.into());
         }
         NoWay::Inside => {
@@ -361,5 +366,9 @@ pub fn explain_no_way(authority: &str, no_way: &NoWay) -> (u16, String) {
         _ => "The server's answer cannot be understood.",
     };
     let status = if slow { 504 } else { 502 };
-    (status, format!("{words} {authority}: {error}."))
+    let of = match looks_up || connects {
+        true => String::new(), // the error names it
+        false => format!("{authority}: "),
+    };
+    (status, format!("{words} {of}{error}."))
 }

@@ -8,7 +8,8 @@
 //! The leader, whose request it was, reads from the origin into a window;
 //! each follower reads there at its own pace. What is to be stored stays in
 //! the window as a whole. What turns out too long for that is let go of as
-//! soon as all have it, and then the slowest sets the pace.
+//! soon as all have it; then the slowest sets the pace, until it stalls
+//! (`proxy/share.rs`).
 
 use std::collections::HashMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -267,7 +268,7 @@ impl Fetch {
 
 impl Place {
     /// The answer's head, once it is there. `None`: it is no answer to these
-    /// fields, or to nobody else.
+    /// fields, or to nobody but the leader.
     pub fn answer(&self, fields: &Fields) -> Option<Arc<Stored>> {
         let mut window = self.fetch.lock();
         while window.stage == Stage::Asking {

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::http::message::Request;
+use crate::output::printable;
 
 /// Requests that the page shows.
 const RECENT: usize = 30;
@@ -61,9 +62,16 @@ impl<'a> Dealt<'a> {
 
     /// For the log: `"topdown; hit; ttl=48" "reused: age …"`.
     pub fn more(&self) -> String {
-        match self.cache_status.is_empty() {
+        let cache_status = match self.cache_status.as_str() {
+            "" => "-",
+            said => said,
+        };
+        match self.why.is_empty() {
             true => String::new(),
-            false => format!(" \"{}\" \"{}\"", self.cache_status, self.why),
+            false => {
+                let why = printable(&self.why).replace('"', "'");
+                format!(" \"{cache_status}\" \"{why}\"")
+            }
         }
     }
 }

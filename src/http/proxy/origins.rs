@@ -33,7 +33,7 @@ pub struct Origins {
     pub patience: Duration,
     family: Family,
     /// Where we listen: nobody is sent there.
-    own: SocketAddr,
+    pub own: SocketAddr,
     names: Mutex<HashMap<String, (Instant, Vec<SocketAddr>)>>,
     kept: Mutex<Kept>,
 }

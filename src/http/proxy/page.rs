@@ -43,7 +43,8 @@ impl Session<'_> {
                      data:",
                 );
                 let store = self.proxy.store.as_ref();
-                let page = page(&self.proxy.counts.so_far(), store);
+                let port = self.proxy.origins.own.port();
+                let page = page(&self.proxy.counts.so_far(), store, port);
                 reply.content = Content::Bytes(page.into_bytes());
             }
             "OPTIONS" => {
@@ -59,7 +60,7 @@ impl Session<'_> {
     }
 }
 
-fn page(numbers: &Numbers, store: Option<&Store>) -> String {
+fn page(numbers: &Numbers, store: Option<&Store>, port: u16) -> String {
     let mut html = format!(
         "<!DOCTYPE html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n\
          <meta name=\"viewport\" content=\"width=device-width\">\n\
@@ -67,8 +68,8 @@ fn page(numbers: &Numbers, store: Option<&Store>) -> String {
          <title>topdown web-proxy</title>\n<style>{STYLE}</style>\n\
          <h1>topdown web-proxy</h1>\n\
          <p>Ask for a page like this: \
-         <code>http://localhost:8888/www.example.com/</code>, or give this \
-         address to the browser as its HTTP proxy.\n"
+         <code>http://localhost:{port}/www.example.com/</code>, or give the \
+         browser <code>localhost:{port}</code> as its HTTP proxy.\n"
     );
     html.push_str(&computation(numbers));
     match store {
@@ -95,6 +96,7 @@ fn computation(numbers: &Numbers) -> String {
     let rate = if all == 0 { 0.0 } else { hits.0 as f64 / all as f64 };
     let (near, far) = (mean(hits), mean(others));
     let with = rate * near + (1.0 - rate) * far;
+    let without = mean(numbers.origin);
     let mut html = String::from("<h2>What the cache is good for</h2>\n");
     html.push_str("<div class=\"scroll\"><table>\n");
     let rows = [
@@ -118,8 +120,8 @@ fn computation(numbers: &Numbers) -> String {
          own.\n<p>The delay is that until an answer begins. With the hit rate \
          {rate:.3} of this run the mean is, as in KR 2.2.5,\n\
          <p><code>{rate:.3} × {near:.3} ms + {:.3} × {far:.3} ms = {with:.3} \
-         ms</code>\n<p>and without the cache it would be \
-         <code>{far:.3} ms</code>.\n",
+         ms</code>\n<p>and without the cache it would be that from the \
+         origin, <code>{without:.3} ms</code>.\n",
         numbers.tunnels,
         numbers.here,
         1.0 - rate,

@@ -23,8 +23,8 @@ const SPLICED: u64 = 256 * 1024;
 /// What a pipe is made to hold: as much as anyone may ask for.
 const PIPE: i32 = 1 << 20;
 
-/// How the receiver will know the end of a body. "Framing is made anew":
-/// what the sender said of it goes no further. RFC 9112 §6.3
+/// How the receiver will know the end of a body. That is made anew: what the
+/// sender said of it goes no further. RFC 9112 §6.3
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Marked {
     /// There is no body; a Content-Length may tell of one (HEAD).

@@ -35,6 +35,7 @@ impl Session<'_> {
         let ttl = stored.policy.ttl(now);
         let used = match reuse {
             Reuse::Fresh => format!("{arithmetic}. RFC 9111 §4.2, KR 2.2.5"),
+            Reuse::Validated => format!("{arithmetic}. RFC 9111 §4.3"),
             Reuse::StaleAsked => {
                 format!("{arithmetic}, but within max-stale. RFC 9111 §5.2.1.2")
             }
@@ -101,6 +102,7 @@ impl Session<'_> {
         }
         let (fields, validators) = (&asked.request.fields, stored.validators());
         match condition::evaluate(fields, &validators, now) {
+            // (those that can fail are the origin's: see `answer`)
             Verdict::NotModified(why) | Verdict::Failed(why) => {
                 trace.why(|| why.into());
                 return Chosen { status: 304, ..Chosen::default() };

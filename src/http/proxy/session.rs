@@ -63,7 +63,7 @@ pub struct Asked<'a> {
     pub inside: bool,
     /// Tells conversations apart.
     pub number: u64,
-    /// What was stored by then: an invalidation after it wins.
+    /// How many invalidations there had been: a later one wins.
     pub stamp: u64,
     pub started: Instant,
 }
@@ -189,6 +189,7 @@ impl<'p> Session<'p> {
     pub fn bad(&mut self, bad: Bad, dealt: &mut Dealt) -> Next {
         self.proxy.trace.why(|| format!("{}: {bad}", bad.status()));
         self.reply.page(bad.status(), &format!("{bad}."));
+        dealt.why = bad.to_string();
         self.send_reply(true, dealt)
     }
 
@@ -209,6 +210,7 @@ impl<'p> Session<'p> {
                 self.reply.field("Proxy-Authenticate", realm);
             }
         }
+        dealt.why = "not let in: --allow, --auth".into();
         self.send_reply(framing != Framing::Empty, dealt)
     }
 
@@ -222,6 +224,9 @@ impl<'p> Session<'p> {
     ) -> Next {
         self.proxy.trace.why(|| format!("{status}: {why}"));
         self.reply.page(status, why);
+        if dealt.why.is_empty() {
+            dealt.why = why.into();
+        }
         self.send_reply(framing != Framing::Empty, dealt)
     }
 
@@ -258,7 +263,7 @@ impl<'p> Session<'p> {
         self.served += 1;
         if !self.proxy.quiet {
             let fields = dealt.request.map(|r| &r.fields);
-            let client = self.connection.client.ip();
+            let client = self.connection.client.ip().to_canonical();
             let (status, sent) = (dealt.status, dealt.sent);
             let more = dealt.more();
             log::access(client, dealt.line, fields, status, sent, &more);

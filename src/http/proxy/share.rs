@@ -123,7 +123,7 @@ impl Proxy {
         Ok(Shared { kept, delivered })
     }
 
-    /// The loop of it. `own` is how far the own client has read; `None`: it
+    /// The loop of `share`. `own` is how far the own client has read; `None`: it
     /// has gone. `room` knows in the end whether all of it can be stored.
     fn read_all(
         &self,

@@ -81,7 +81,6 @@ const HTTPS: &str = "An https page is not asked for like this: give the \
                      a tunnel (CONNECT).";
 
 fn tunnel(authority: &str) -> Goal {
-    // no scheme's default port here: "host:80" has to be said
     match Url::parse(&format!("http://{authority}/")) {
         Ok(url) if !url.host.is_empty() => Goal::Tunnel(url),
         _ => Goal::Nowhere(400, "CONNECT names no host and port."),
@@ -150,8 +149,8 @@ fn lab_form(
     }
 }
 
-const NO_HOST: &str = "The path names no host. It is asked like this: \
-                       http://localhost:8888/www.example.com/path";
+const NO_HOST: &str = "The path names no host. Behind the proxy's own \
+                       address stands that of the page: /www.example.com/path";
 
 /// `www.example.com/path` or `http://www.example.com/path`; some programs
 /// make one slash of two.

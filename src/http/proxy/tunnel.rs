@@ -50,7 +50,7 @@ impl Session<'_> {
         let head = b"HTTP/1.1 200 Connection established\r\n\r\n";
         let number = self.connection.number;
         explain::head(&proxy.trace, Party::AsServer, number, head, 0);
-        // a stop may end it here and now
+        // a stop ends it in its first quiet second
         self.connection.set_idle(true);
         let opened = self.wire.send(head, b"");
         let moved = opened.and_then(|()| self.pass(&origin));
@@ -83,7 +83,6 @@ impl Session<'_> {
             ];
             match net::poll(&mut waits, QUIET.min(idle)) {
                 Ok(()) => last = Instant::now(),
-                // a stop leaves it until then
                 Err(_) if self.connection.is_stopping() => break,
                 Err(e) if is_timeout(&e) && last.elapsed() < idle => {
                     up.rest();

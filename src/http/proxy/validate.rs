@@ -69,6 +69,10 @@ impl Proxy {
         let Role::Lead(lead) = self.fetches.join(&asked.uri) else {
             return None; // somebody is at it already
         };
+        self.trace.why(|| {
+            "meanwhile the origin is asked, in the background. RFC 5861 §3"
+                .into()
+        });
         let condition = stored.condition();
         let condition = condition.as_deref();
         let head = request_head(asked, &self.pseudonym, condition, true);
@@ -112,8 +116,8 @@ impl Proxy {
             return None;
         }
         self.trace.why(|| {
-            "304: the copy is still good, and fresh again. RFC 9111 §4.3.4, \
-             KR 2.2.5"
+            "304: the copy is still good, and has its new fields. RFC 9111 \
+             §4.3.4, KR 2.2.5"
                 .into()
         });
         let (request, stamp) = (&asked.request.fields, asked.stamp);
