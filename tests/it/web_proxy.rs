@@ -563,6 +563,12 @@ fn errors_are_told_in_plain_words() {
     let response = get(&proxy, &silent, "/");
     assert_eq!(status(&response), "504");
     assert!(response.contains("The server did not answer in time."));
+    let late = ask(
+        &proxy,
+        &format!("POST {}", silent.url("/")),
+        "Transfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n",
+    );
+    assert_eq!(status(&late), "504");
     // the origin's own errors are left alone
     let origin = Origin::same(answer("404 Not Found", "", "<p>my own"));
     let response = get(&proxy, &origin, "/");

@@ -78,7 +78,9 @@ impl Session<'_> {
                 }
                 _ => {
                     let patience = proxy.origins.patience;
-                    upload.wait_for(&origin, patience);
+                    if !upload.wait_for(&origin, patience) {
+                        return with(self, Err(silence(&origin)));
+                    }
                     let to = |r: &Response| {
                         pass_on(asked, proxy, &self.wire, r);
                         upload.wait_for(&origin, patience);
@@ -145,8 +147,8 @@ fn pass_upload(
 
 impl Upload {
     /// Waits for the origin to say something. The limit counts from the last
-    /// that went up: a long upload is no silence.
-    fn wait_for(&self, origin: &TcpStream, limit: Duration) {
+    /// that went up: a long upload is no silence. False: silence.
+    fn wait_for(&self, origin: &TcpStream, limit: Duration) -> bool {
         loop {
             let before = self.moved.load(SeqCst);
             let fd = origin.as_raw_fd();
@@ -154,10 +156,17 @@ impl Upload {
                 [libc::pollfd { fd, events: libc::POLLIN, revents: 0 }];
             let silent = net::poll(&mut wait, limit).is_err();
             if !silent || self.moved.load(SeqCst) == before {
-                return; // to read it, or to tell of the silence
+                return !silent;
             }
         }
     }
+}
+
+/// 504; and whoever still sends is told that nobody listens.
+fn silence(origin: &TcpStream) -> NoWay {
+    let _ = origin.shutdown(Shutdown::Both);
+    let source = io::ErrorKind::TimedOut.into();
+    NoWay::Fault(Error::Io { doing: "read the response".into(), source })
 }
 
 fn give_up(upload: &Upload, bad: Option<Bad>, origin: &TcpStream) {
