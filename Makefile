@@ -13,7 +13,7 @@ ARGS =
 FILE = HelloWorld.html
 
 BIN   = target/release/topdown
-TOOLS = web-server web-client web-proxy udp-server udp-client tcp-server tcp-client
+TOOLS = web-server web-client web-proxy dns-lookup udp-server udp-client tcp-server tcp-client
 MAN   = $(wildcard man/*.1)
 
 help:              ## list the targets
@@ -42,6 +42,9 @@ run-web-proxy: build      ## the caching proxy on 127.0.0.1:8888
 
 run-conditional-get: build     ## KR 2.2.5 replayed: miss, hit, 304; drawn
 	@BIN=$(BIN) tests/conditional-get $(ARGS)
+
+run-dns-lookup: build     ## ask for HOST (gaia.cs.umass.edu); ARGS=MX …
+	$(BIN) dns-lookup $(or $(HOST),gaia.cs.umass.edu) $(ARGS)
 
 run-udp-server: build     ## upper-case server over UDP, port 12000
 	$(BIN) udp-server $(if $(PORT),-l $(PORT)) $(ARGS)

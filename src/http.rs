@@ -32,3 +32,6 @@ mod store;
 mod timing;
 mod url;
 mod wire;
+
+#[cfg(test)]
+pub use message::tests::Random;

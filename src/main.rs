@@ -16,6 +16,7 @@ mod password;
 mod signal;
 mod trace;
 
+mod dns; // KR 2.4    RFC 1035
 mod http; // KR 2.2    RFC 9110, 9111, 9112
 mod tcp; // KR 2.7.2  RFC 9293
 mod udp; // KR 2.7.1  RFC 768
@@ -41,10 +42,11 @@ pub struct Tool {
 }
 
 /// In the book's order.
-static TOOLS: [&Tool; 7] = [
+static TOOLS: [&Tool; 8] = [
     &http::server::TOOL, // 2.2
     &http::client::TOOL, // 2.2.3
     &http::proxy::TOOL,  // 2.2.5
+    &dns::lookup::TOOL,  // 2.4
     &udp::server::TOOL,  // 2.7.1
     &udp::client::TOOL,
     &tcp::server::TOOL, // 2.7.2

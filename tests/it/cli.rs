@@ -6,10 +6,11 @@ use std::process::{Command, Stdio};
 
 use crate::harness::{BINARY, Folder, run, run_command};
 
-const TOOLS: [&str; 7] = [
+const TOOLS: [&str; 8] = [
     "web-server",
     "web-client",
     "web-proxy",
+    "dns-lookup",
     "udp-server",
     "udp-client",
     "tcp-server",

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod cli;
+mod dns;
 mod harness;
 mod peers;
 mod proxy_faults;
