@@ -577,14 +577,14 @@ fn a_client_that_leaves_ends_only_a_fetch_that_nobody_waits_for() {
     let closed = Mutex::new(closed);
     let origin = Origin::new(move |_, socket| {
         let text = "HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\n\
-            Content-Length: 9\r\n\r\nabc";
+            Content-Length: 9\r\n\r\nxyz";
         socket.write_all(text.as_bytes()).unwrap();
         let ended = socket.read(&mut [0]);
         closed.lock().unwrap().send(ended.is_ok_and(|n| n == 0)).unwrap();
         false
     });
     let mut alone = send_get(&server, &origin);
-    read_until(&mut alone, "abc");
+    read_until(&mut alone, "xyz");
     reset(alone);
     assert!(seen.recv_timeout(LIMIT).unwrap());
 }

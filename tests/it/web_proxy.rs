@@ -580,9 +580,9 @@ fn errors_are_told_in_plain_words() {
 #[test]
 fn what_breaks_off_is_visibly_broken() {
     for broken in [
-        "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc",
-        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n",
-        "HTTP/1.1 200 OK\r\nContent-Length: 900000\r\n\r\nabc",
+        "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nxyz",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nxyz\r\n",
+        "HTTP/1.1 200 OK\r\nContent-Length: 900000\r\n\r\nxyz",
     ] {
         for cache in ["", "Cache-Control: max-age=60\r\n"] {
             for version in ["HTTP/1.1", "HTTP/1.0"] {
@@ -601,7 +601,7 @@ fn what_breaks_off_is_visibly_broken() {
                 let request = format!("GET {url} {version}\r\nHost: h\r\n\r\n");
                 client.write_all(request.as_bytes()).unwrap();
                 let (mut got, mut byte) = (Vec::new(), [0]);
-                while !got.ends_with(b"abc") {
+                while !got.ends_with(b"xyz") {
                     client.read_exact(&mut byte).unwrap();
                     got.push(byte[0]);
                 }
