@@ -2,7 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, UdpSocket};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
@@ -258,11 +258,13 @@ fn the_files_of_the_system_are_read() {
     assert_eq!(ran.stdout, "localhost. 60 IN A 192.0.2.1\n");
 }
 
-#[test]
-fn dnsmasq_answers() {
-    if !have("dnsmasq") {
-        return;
-    }
+fn ask_dnsmasq(port: &str, words: &[&str]) -> Ran {
+    let start = ["dns-lookup", "-p", port, "-W", "1", "--tries", "5"];
+    run(&[&start, words, &["@127.0.0.1"]].concat(), "")
+}
+
+/// Its port, and the process, once it answers.
+fn start_dnsmasq() -> Option<(String, Child)> {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     let port = socket.local_addr().unwrap().port().to_string();
     drop(socket);
@@ -280,16 +282,23 @@ fn dnsmasq_answers() {
     ]);
     command.stdout(Stdio::null()).stderr(Stdio::null());
     let mut dnsmasq = command.spawn().unwrap();
-    let look_up = |words: &[&str]| {
-        let start = ["dns-lookup", "-p", &port, "-W", "1", "--tries", "5"];
-        run(&[&start, words, &["@127.0.0.1"]].concat(), "")
-    };
-    for _ in 0..100 {
-        if look_up(&["www.example.test"]).status == 0 {
-            break; // it is up
+    while dnsmasq.try_wait().unwrap().is_none() {
+        if ask_dnsmasq(&port, &["www.example.test"]).status == 0 {
+            return Some((port, dnsmasq));
         }
-        thread::park_timeout(std::time::Duration::from_millis(50));
     }
+    None
+}
+
+#[test]
+fn dnsmasq_answers() {
+    if !have("dnsmasq") {
+        return;
+    }
+    // a free port may be another's by the time that dnsmasq takes it
+    let started = (0..5).find_map(|_| start_dnsmasq());
+    let (port, mut dnsmasq) = started.expect("dnsmasq does not come up");
+    let look_up = |words: &[&str]| ask_dnsmasq(&port, words);
     let alias = look_up(&["alias.example.test"]);
     let mail = look_up(&["example.test", "MX"]);
     let text = look_up(&["example.test", "TXT"]);

@@ -428,14 +428,13 @@ fn stale_while_it_is_revalidated() {
     // the answer is on its way into the store: each look either finds the
     // old one, or the new one, and asks the origin no more
     let mut now = String::new();
-    for _ in 0..1000 {
+    for _ in 0..10_000 {
         now = get(&proxy, &origin, "/");
-        if body(&now) == "body 2" {
+        if body(&now) != "body 1" {
             break;
         }
     }
-    assert_eq!(body(&now), "body 2");
-    assert!(origin.count() <= 3, "{}", origin.count());
+    assert_eq!((body(&now), origin.count()), ("body 2", 2));
 }
 
 #[test]

@@ -286,9 +286,13 @@ fn a_connection_serves_many_requests_and_so_does_one_to_the_origin() {
         client.get_mut().write_all(request.as_bytes()).unwrap();
         assert_eq!(read_response(&mut client).1, b"hello");
     }
-    // and another client's
-    get(&proxy, &origin, "/d");
-    assert_eq!((origin.count(), origin.connections()), (4, 1));
+    assert_eq!((origin.count(), origin.connections()), (3, 1));
+    // and another client's, once the connection is kept: that is after the
+    // answer has left
+    for _ in 0..100 {
+        get(&proxy, &origin, "/d");
+    }
+    assert!(origin.connections() < 50, "{}", origin.connections());
     // HTTP/1.0's keep-alive is not for proxies
     let request = format!(
         "GET {} HTTP/1.0\r\nConnection: keep-alive\r\n\r\n",

@@ -69,6 +69,11 @@ impl Proxy {
         let Role::Lead(lead) = self.fetches.join(&asked.uri) else {
             return None; // somebody is at it already
         };
+        let found =
+            self.store.as_ref()?.find(&asked.uri, &asked.request.fields);
+        if !found.is_ok_and(|found| Arc::ptr_eq(&found, stored)) {
+            return None; // somebody has just done it
+        }
         self.trace.why(|| {
             "meanwhile the origin is asked, in the background. RFC 5861 §3"
                 .into()
