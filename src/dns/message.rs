@@ -21,7 +21,7 @@ pub const HEADER: usize = 12;
 /// §6.2.5; the value that operators of name servers agreed upon.
 pub const UDP_SIZE: u16 = 1232;
 
-/// "labels: 63 octets or less; names: 255 octets or less" RFC 1035 §2.3.4
+/// In octets, with the length octets. RFC 1035 §2.3.4
 const MAX_LABEL: usize = 63;
 const MAX_NAME: usize = 255;
 
@@ -68,7 +68,7 @@ impl std::fmt::Display for Bad {
 pub struct Name(pub Vec<Vec<u8>>);
 
 impl PartialEq for Name {
-    /// "no significance is attached to the case" RFC 1035 §3.1
+    /// "no significance is attached to the case" RFC 1035 §2.3.1
     fn eq(&self, other: &Name) -> bool {
         let same = |(a, b): (&Vec<u8>, &Vec<u8>)| a.eq_ignore_ascii_case(b);
         self.0.len() == other.0.len() && self.0.iter().zip(&other.0).all(same)

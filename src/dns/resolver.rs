@@ -19,7 +19,8 @@ use crate::udp::draw_header;
 
 pub const PORT: u16 = 53;
 
-/// "RES_MAXNDS": resolv.conf(5) names three servers at most.
+/// resolv.conf(5): "Up to MAXNS (currently 3, see <resolv.h>) name servers
+/// may be listed".
 const MAX_SERVERS: usize = 3;
 
 /// Whom to ask, and how.
@@ -206,6 +207,7 @@ fn over_udp(
     socket.send(asked)?;
     let local = socket.local_addr()?;
     trace.drawing(|| draw_header(local, server, asked));
+    trace.drawing(|| draw(asked));
     let id = u16::from_be_bytes([asked[0], asked[1]]);
     let mut bytes = vec![0; usize::from(UDP_SIZE).max(4096)];
     loop {
@@ -245,6 +247,7 @@ fn over_tcp(
     let mut socket = TcpStream::connect_timeout(&server, limit)?;
     socket.set_read_timeout(Some(limit))?;
     socket.set_write_timeout(Some(limit))?;
+    trace.drawing(|| draw(asked));
     let length = (asked.len() as u16).to_be_bytes();
     socket.write_all(&[&length[..], asked].concat())?;
     let mut length = [0; 2];
@@ -274,12 +277,11 @@ fn show_query(
     let text = format!("query {} {}", name, kind_name(kind));
     trace.text(Party::Client, text.as_bytes(), || {
         format!(
-            "to {server}, in one datagram: {} octets. \"Recursion desired\" \
+            "to {server}: {} octets. \"Recursion desired\" \
              asks the server to do the walking. RFC 1035 §4.1.1, KR 2.4.3",
             asked.len()
         )
     });
-    trace.drawing(|| draw(asked));
 }
 
 fn show_answer(trace: &Trace, answer: &[u8], rtt: Duration) {
