@@ -146,6 +146,24 @@ impl Connections {
         Ok(Connection { socket, client, number, idle, slot, connections })
     }
 
+    /// Serves one connection after the other: the rest wait in the kernel's
+    /// queue. `serve` says whether there was anything to serve; with `once`
+    /// the first time ends it.
+    pub fn serve_in_turn(
+        self: &Arc<Self>,
+        server_socket: &TcpListener,
+        once: bool,
+        serve: impl Fn(Connection) -> bool,
+    ) {
+        while let Some((socket, client)) = self.accept(server_socket) {
+            let entered = self.enter(socket, client).ok();
+            let served = entered.and_then(|c| contain(|| serve(c)));
+            if once && served == Some(true) {
+                break;
+            }
+        }
+    }
+
     /// Serves every connection in a thread of its own until the stop.
     ///
     /// Each thread accepts for itself and sees to it that another waits at

@@ -48,7 +48,7 @@ use super::limits::Limits;
 use super::reply::refuse;
 use crate::Tool;
 use crate::args::{self, Args, text};
-use crate::connections::{Connection, Connections, MAX_CONNECTIONS, contain};
+use crate::connections::{Connection, Connections, MAX_CONNECTIONS};
 use crate::error::{Doing, Error, Outcome};
 use crate::net::{self, Family};
 use crate::output::say;
@@ -142,13 +142,7 @@ fn run(mut args: Args) -> Result<Outcome, Error> {
     proxy.trace.fact(|| format!("the welcoming socket is {address}"));
 
     if proxy.once {
-        while let Some((socket, client)) = connections.accept(&server_socket) {
-            let entered = connections.enter(socket, client);
-            let serve = |c| contain(|| serve(&proxy, c));
-            if entered.ok().and_then(serve) == Some(true) {
-                break;
-            }
-        }
+        connections.serve_in_turn(&server_socket, true, |c| serve(&proxy, c));
     } else {
         let quiet = proxy.quiet;
         connections.serve_all(

@@ -37,7 +37,7 @@ use super::store::Store;
 use super::wire::{NoHead, Wire};
 use crate::Tool;
 use crate::args::{self, Args};
-use crate::connections::{Connection, Connections, MAX_CONNECTIONS, contain};
+use crate::connections::{Connection, Connections, MAX_CONNECTIONS};
 use crate::error::{Doing, Error, Outcome, is_timeout};
 use crate::net;
 use crate::output::say;
@@ -113,15 +113,8 @@ fn run(mut args: Args) -> Result<Outcome, Error> {
     server.trace.fact(|| format!("the welcoming socket is {address}"));
 
     if server.once || server.sequential {
-        // One connection at a time: the others wait in the kernel's queue.
-        while let Some((socket, client)) = connections.accept(&server_socket) {
-            let entered = connections.enter(socket, client);
-            let serve = |c| contain(|| serve(&server, c));
-            let served = entered.ok().and_then(serve);
-            if served == Some(true) && server.once {
-                break;
-            }
-        }
+        let once = server.once;
+        connections.serve_in_turn(&server_socket, once, |c| serve(&server, c));
     } else {
         let quiet = server.quiet;
         connections.serve_all(

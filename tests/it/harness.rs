@@ -389,6 +389,27 @@ impl Drop for Folder {
     }
 }
 
+/// A page as Chromium has it, with a profile that goes with it.
+pub fn chromium(more: &[&str], url: &str) -> Ran {
+    let profile = Folder::new();
+    let mut command = Command::new("chromium");
+    command.args([
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-quic",
+        "--no-first-run",
+        "--disable-component-update",
+        "--disable-background-networking",
+        "--disable-sync",
+        "--virtual-time-budget=3000",
+        "--dump-dom",
+    ]);
+    command.arg(format!("--user-data-dir={}", profile.text()));
+    command.args(more).arg(url);
+    run_command(command, "")
+}
+
 /// Is this program here? If not, the test is skipped, and says so; in CI,
 /// where all of them must be, it fails.
 pub fn have(program: &str) -> bool {

@@ -6,7 +6,7 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 
-use crate::harness::{Folder, LIMIT, Server, have, run, run_command};
+use crate::harness::{Folder, LIMIT, Server, chromium, have, run, run_command};
 
 fn program(words: &[&str], stdin: &str) -> crate::harness::Ran {
     let mut command = Command::new(words[0]);
@@ -221,25 +221,7 @@ fn chromium_shows_the_site() {
         return;
     }
     let server = Server::start("web-server", &["-q", "-v"]);
-    let profile = Folder::new();
-    let data = format!("--user-data-dir={}", profile.text());
-    let url = server.url("/eight/");
-    let words = [
-        "chromium",
-        "--headless",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--disable-quic",
-        "--no-first-run",
-        "--disable-component-update",
-        "--disable-background-networking",
-        "--disable-sync",
-        &data,
-        "--virtual-time-budget=2000",
-        "--dump-dom",
-        &url,
-    ];
-    let ran = program(&words, "");
+    let ran = chromium(&[], &server.url("/eight/"));
     assert!(ran.stdout.contains("A page with eight small images"));
     // it asked for all of it: the sheet and the eight images
     let mut left = vec!["/style.css"];

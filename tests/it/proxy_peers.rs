@@ -5,7 +5,7 @@ use std::fs;
 use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 
-use crate::harness::{Folder, Ran, Server, have, run_command};
+use crate::harness::{Folder, Ran, Server, chromium, have, run_command};
 
 fn program(words: &[&str], stdin: &str) -> Ran {
     let mut command = Command::new(words[0]);
@@ -245,33 +245,16 @@ fn https_passes_through_a_tunnel() {
     assert_eq!(ran.status, 0, "{}", ran.stderr);
     assert!(ran.stdout.contains("s_server"), "{}", ran.stdout);
     if have("chromium") {
-        let page = chromium(&proxy, &["--ignore-certificate-errors"], &url);
+        let page = through(&proxy, &["--ignore-certificate-errors"], &url);
         assert!(page.contains("s_server"), "{page}");
     }
 }
 
-/// A page as Chromium has it, with the proxy for everything.
-fn chromium(proxy: &Server, more: &[&str], url: &str) -> String {
-    let profile = Folder::new();
-    let data = format!("--user-data-dir={}", profile.text());
+/// A page that comes through the proxy, as everything does.
+fn through(proxy: &Server, more: &[&str], url: &str) -> String {
     let server = format!("--proxy-server={}", proxy.address);
-    let words = [
-        "chromium",
-        "--headless",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--disable-quic",
-        "--no-first-run",
-        "--disable-component-update",
-        "--disable-background-networking",
-        "--disable-sync",
-        "--proxy-bypass-list=<-loopback>",
-        "--virtual-time-budget=3000",
-        "--dump-dom",
-        &data,
-        &server,
-    ];
-    program(&[&words[..], more, &[url]].concat(), "").stdout
+    let own = ["--proxy-bypass-list=<-loopback>", &server];
+    chromium(&[&own, more].concat(), url).stdout
 }
 
 #[test]
@@ -280,8 +263,8 @@ fn chromium_shows_a_page_and_sends_a_form() {
         return;
     }
     let server = Server::start("web-server", &["-q", "-v"]);
-    let through = proxy(&[]);
-    let page = chromium(&through, &[], &server.url("/eight/"));
+    let browsers = proxy(&[]);
+    let page = through(&browsers, &[], &server.url("/eight/"));
     assert!(page.contains("A page with eight small images"));
     let images = ["host", "server", "router", "switch", "link"];
     let mut left = images.map(|i| format!("/eight/{i}.svg")).to_vec();
@@ -292,20 +275,7 @@ fn chromium_shows_a_page_and_sends_a_form() {
     // in the lab's form the same page finds its images by the Referer
     let own = proxy(&[]);
     let lab = format!("http://{}/{}/eight/", own.address, server.address);
-    let words = [
-        "chromium",
-        "--headless",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--no-first-run",
-        "--disable-background-networking",
-        "--virtual-time-budget=3000",
-        "--dump-dom",
-        &lab,
-    ];
-    let profile = Folder::new();
-    let data = format!("--user-data-dir={}", profile.text());
-    let page = program(&[&words[..], &[&data]].concat(), "").stdout;
+    let page = chromium(&[], &lab).stdout;
     assert!(page.contains("A page with eight small images"));
     let mut left = vec!["/style.css", "/eight/host.svg", "/eight/packet.svg"];
     while !left.is_empty() {
@@ -320,7 +290,7 @@ fn chromium_shows_a_page_and_sends_a_form() {
         echo.url("/echo")
     );
     folder.file("form.html", form);
-    let page = chromium(&through, &[], &echo.url("/form.html"));
+    let page = through(&browsers, &[], &echo.url("/form.html"));
     assert!(page.contains("who=Alice"), "{page}");
     assert!(page.contains("Via: 1.1 topdown-"), "{page}");
 }
