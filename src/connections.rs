@@ -27,8 +27,9 @@ use crate::signal;
 /// Connections at once, unless `--max-connections` says otherwise.
 pub const MAX_CONNECTIONS: usize = 4096;
 
-/// A thread's stack. Buffers live on the heap, so this is plenty.
-pub const STACK: usize = 64 * 1024;
+/// A thread's stack: what OpenSSL's handshake may take. Only pages that are
+/// used cost memory, and without TLS that is a few.
+pub const STACK: usize = 256 * 1024;
 
 /// Descriptors kept back from connections: files, standard streams.
 const SPARE_DESCRIPTORS: usize = 32;

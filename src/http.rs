@@ -1,7 +1,7 @@
 //! HTTP, the Web's protocol: KR 2.2, RFC 9110 (semantics), RFC 9111 (caches)
 //! and RFC 9112 (HTTP/1.1).
 //!
-//! Read `message`, `body` and `wire` first, on which everything stands; then
+//! Read `message`, `head` and `body` first, on which everything stands; then
 //! `server` with `answer`, `client`, and `proxy` with `cache`.
 
 pub mod client;
@@ -19,6 +19,7 @@ mod explain;
 mod fetch;
 mod fields;
 mod files;
+mod head;
 mod hop;
 mod limits;
 mod listing;
@@ -31,7 +32,6 @@ mod request;
 mod store;
 mod timing;
 mod url;
-mod wire;
 
 #[cfg(test)]
 pub use message::tests::Random;

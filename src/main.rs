@@ -14,7 +14,9 @@ mod net;
 mod output;
 mod password;
 mod signal;
+mod tls; // KR 8.6    RFC 8446
 mod trace;
+mod wire;
 
 mod dns; // KR 2.4    RFC 1035
 mod http; // KR 2.2    RFC 9110, 9111, 9112

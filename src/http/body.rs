@@ -9,7 +9,7 @@ use std::io::{self, BufRead, ErrorKind, Read};
 use super::bad::Bad;
 use super::fields::{Fields, check_line, is_field_value, is_token};
 use super::message::{Request, Response, Version};
-use super::wire::Wire;
+use crate::wire::Wire;
 
 /// "A server ought to limit the total length of chunk extensions received in
 /// a request to an amount reasonable for the services provided"

@@ -28,13 +28,14 @@ use super::origin::{self, Follows, NoResponse};
 use super::request::{Proxy, Wish};
 use super::timing::Timing;
 use super::url::Url;
-use super::wire::Wire;
 use crate::Tool;
 use crate::args::{self, Args};
 use crate::error::{Error, Outcome};
 use crate::net::{self, Family};
 use crate::output::{Output, say};
+use crate::tls::Trust;
 use crate::trace::{Party, Trace};
+use crate::wire::Wire;
 
 pub static TOOL: Tool = Tool {
     name: "web-client",
@@ -59,7 +60,10 @@ response, as the lab asks.
   -u, --user USER[:PASSWORD] send a user name (Basic)
   -r, --range RANGE          ask for these octets: 0-499, 500-, -500
   -z, --time-cond FILE|DATE  only if changed after FILE's time, or DATE
-  -x, --proxy URL            ask this proxy (default: $http_proxy)
+  -x, --proxy URL            ask this proxy (default: $http_proxy, and
+                             $https_proxy for a tunnel)
+      --ca-file FILE         trust these authorities (PEM), too
+      --insecure             trust anybody: not for secrets
   -W, --timeout SECONDS      the limit of every single wait (default: 30)
       --max-size SIZE        refuse a longer body (4096, 64k, 10M, 2G)
       --http1.0              ask in HTTP/1.0
@@ -88,10 +92,14 @@ struct Client {
     family: Family,
     timing: bool,
     proxy: Proxy,
+    trust: Trust,
     trace: Trace,
-    /// An open connection: host, port, and the wire.
-    kept: Option<(String, u16, Wire)>,
+    /// An open connection, and where it leads.
+    kept: Option<(Way, Wire)>,
 }
+
+/// Where a connection leads: through TLS or not, host and port.
+type Way = (bool, String, u16);
 
 fn run(mut args: Args) -> Result<Outcome, Error> {
     let mut client = Client::from_args(&mut args)?;
@@ -179,6 +187,7 @@ impl Client {
             family: Family::from_args(args)?,
             timing: args.flag("--timing"),
             proxy: Proxy::from_args(args)?,
+            trust: Trust::from_args(args)?,
             trace: Trace::from_args(args, Party::Client)?,
             kept: None,
         })
@@ -232,8 +241,7 @@ impl Client {
             }
             // bytes behind the body are no answer to what is not yet asked
             if follows.stays_open && kept.to_the_end && !wire.has_unread() {
-                let to = self.proxy.of(&url).unwrap_or(&url);
-                self.kept = Some((to.host.clone(), to.port, wire));
+                self.kept = Some((self.way(&url), wire));
             }
             let Some(next) = next else { return Ok(kept.outcome) };
             redirects += 1;
@@ -256,13 +264,10 @@ impl Client {
         timing: &mut Timing,
     ) -> Result<(Wire, Follows, Vec<u8>), Error> {
         let proxy = self.proxy.of(url);
-        let request = wish.head(url, own, proxy);
-        let to = proxy.unwrap_or(url);
-        let reach = |kept: &(String, u16, Wire)| {
-            (kept.0.as_str(), kept.1) == (to.host.as_str(), to.port)
-        };
-        let kept = self.kept.take_if(|k| reach(k));
-        if let Some((_, _, mut wire)) = kept.filter(|k| !k.2.has_unread()) {
+        let request = wish.head(url, own, proxy.filter(|_| !url.secure));
+        let way = self.way(url);
+        let kept = self.kept.take_if(|kept| kept.0 == way);
+        if let Some((_, mut wire)) = kept.filter(|k| !k.1.has_unread()) {
             self.trace.why(|| "the open connection is used again".into());
             match self.ask(&mut wire, wish, &request, timing) {
                 Ok((follows, head)) => return Ok((wire, follows, head)),
@@ -273,13 +278,37 @@ impl Client {
                 Err(no_response) => return Err(no_response.into()),
             }
         }
+        let to = proxy.unwrap_or(url);
         let addresses =
             net::resolve(&to.host, to.port, self.family, self.patience)?;
         timing.done("resolve");
         let mut wire = origin::connect(&addresses, self.patience, &self.trace)?;
         timing.done("connect");
+        if url.secure {
+            if let Some(proxy) = proxy {
+                origin::tunnel(
+                    &mut wire,
+                    url,
+                    proxy,
+                    self.patience,
+                    &self.trace,
+                )?;
+            }
+            origin::secure(&mut wire, url, &self.trust, &self.trace)?;
+            timing.done("secure");
+        }
         let (follows, head) = self.ask(&mut wire, wish, &request, timing)?;
         Ok((wire, follows, head))
+    }
+
+    /// Where the connection for a URL leads: to its proxy, if it has one,
+    /// which is the same for all; a tunnel leads to the origin.
+    fn way(&self, url: &Url) -> Way {
+        let to = match self.proxy.of(url) {
+            Some(proxy) if !url.secure => proxy,
+            _ => url,
+        };
+        (url.secure, to.host.clone(), to.port)
     }
 
     fn ask(

@@ -24,6 +24,7 @@ use super::store::Found;
 use super::url::{Url, decode};
 use crate::error::{Doing, Error, is_timeout};
 use crate::net::{self, Family};
+use crate::tls::Trust;
 use crate::trace::Trace;
 
 const MAX_SIZE: u64 = 16 << 20;
@@ -120,6 +121,9 @@ impl Fetch {
             return Err(Error::protocol(url.host.clone(), why));
         }
         let mut wire = origin::connect(&addresses, patience, &trace)?;
+        if url.secure {
+            origin::secure(&mut wire, url, &Trust::default(), &trace)?;
+        }
         let left = deadline.saturating_duration_since(Instant::now());
         wire.set_deadline(Some(left)); // for all that is read
         let head = format!(

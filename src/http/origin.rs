@@ -1,5 +1,5 @@
-//! The client's side of a connection to an origin server: open it, send a
-//! request, read up to the end of the response's head. The web client, the
+//! The client's side of a connection to an origin server: open it, through a
+//! proxy's tunnel and with TLS where the URL says `https`, send a request, read up to the end of the response's head. The web client, the
 //! proxy and the web server's `/fetch` share it.
 
 use std::io::{self, ErrorKind};
@@ -10,11 +10,16 @@ use std::time::Duration;
 use super::bad::Bad;
 use super::body::{Framing, keeps_open};
 use super::explain;
+use super::head::NoHead;
 use super::message::Response;
-use super::wire::{NoHead, Wire};
+use super::reply::reason_phrase;
+use super::url::Url;
+use crate::base64;
 use crate::error::{Doing, Error, is_gone};
 use crate::net;
+use crate::tls::{self, Trust};
 use crate::trace::{Party, Trace};
+use crate::wire::Wire;
 
 /// More interim answers than this to one request are a fault.
 const MAX_INTERIM: usize = 32;
@@ -47,6 +52,55 @@ fn sockets(socket: &TcpStream) -> String {
             format!("connected: {local} to {peer} (the 4-tuple of KR 3.2)")
         }
         _ => "connected".into(),
+    }
+}
+
+/// TLS over a connection that leads to the host of `url`. Who watches the
+/// wire now sees who speaks to whom, when and how much, and no more.
+pub fn secure(
+    wire: &mut Wire,
+    url: &Url,
+    trust: &Trust,
+    trace: &Trace,
+) -> Result<(), Error> {
+    trace.message(trace.asker(), || "TLS: client hello".into());
+    wire.start_tls(trust, &url.host)?;
+    trust.warn(wire, &url.host);
+    trace.message(Party::Server, || "TLS: server hello, finished".into());
+    if let Some(tls) = wire.tls() {
+        trace.fact(|| format!("{} with {}", tls.describe(), url.host));
+        trace.why(|| tls::observer("request and response"));
+    }
+    Ok(())
+}
+
+/// Asks a proxy for a tunnel to the host of `url`. RFC 9110 §9.3.6
+pub fn tunnel(
+    wire: &mut Wire,
+    url: &Url,
+    proxy: &Url,
+    patience: Duration,
+    trace: &Trace,
+) -> Result<(), Error> {
+    let to = format!("{}:{}", url.host, url.port);
+    let mut head = format!("CONNECT {to} HTTP/1.1\r\nHost: {to}\r\n");
+    if let Some(user) = &proxy.userinfo {
+        let user = base64::encode(user.as_bytes());
+        head.push_str(&format!("Proxy-Authorization: Basic {user}\r\n"));
+    }
+    head.push_str("\r\n");
+    send(wire, head.as_bytes(), b"", trace, 0)?;
+    let mut head = Vec::new();
+    read_head(wire, "CONNECT", &mut head, patience, (trace, 0), |_| ())?;
+    let mut spans = Vec::new();
+    let response = Response::parse(&mut head, &mut spans);
+    match response.map(|response| response.status) {
+        Ok(200..=299) => Ok(()),
+        Ok(status) => Err(Error::protocol(
+            format!("ask the proxy for a tunnel to {to}"),
+            format!("{status} {}", reason_phrase(status)),
+        )),
+        Err(bad) => Err(Error::protocol("read the response", bad)),
     }
 }
 

@@ -6,16 +6,20 @@ use std::fs::File;
 use std::io::{self, ErrorKind, Write};
 use std::net::TcpStream;
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use super::condition::ByteRange;
 use super::date;
 use super::log;
 use super::store::{Representation, Source};
-use super::wire::Wire;
+use crate::wire::Wire;
 
 /// What the kernel moves in one call at the most. sendfile(2)
 const SENDFILE_MOST: u64 = 0x7fff_f000;
+
+/// A piece of a file on its way through TLS: four of its records.
+const ENCRYPTED: usize = 64 * 1024;
 
 /// Content up to here is copied behind the head for one write.
 const COPIED: usize = 2 * 1024;
@@ -173,7 +177,7 @@ impl Reply {
                 Source::Disk(file) => {
                     wire.send_more(&self.head)?;
                     let size = of.stamp.size;
-                    send_file(&wire.socket, file, 0, size, &mut self.sent)?;
+                    send_file(wire, file, 0, size, &mut self.sent)?;
                 }
             },
             Content::Parts { of, parts, after } => {
@@ -181,7 +185,7 @@ impl Reply {
                 for part in parts {
                     send_part(wire, of, part, &mut self.sent)?;
                 }
-                (&*wire.socket).write_all(after)?;
+                wire.send_all(after)?;
             }
         }
         self.sent = length;
@@ -233,39 +237,55 @@ fn send_part(
     let (first, last) = part.span;
     match &of.source {
         Source::Memory(bytes) => {
-            let mut socket = &*wire.socket;
-            socket.write_all(&bytes[first as usize..=last as usize])
+            wire.send_all(&bytes[first as usize..=last as usize])
         }
         Source::Disk(file) => {
-            send_file(&wire.socket, file, first, last - first + 1, sent)
+            send_file(wire, file, first, last - first + 1, sent)
         }
     }
 }
 
-/// From the file to the socket inside the kernel, without a copy of ours.
+/// From the file to the socket inside the kernel, without a copy of ours;
+/// through TLS piece by piece.
 fn send_file(
-    socket: &TcpStream,
+    wire: &Wire,
     file: &File,
     from: u64,
     length: u64,
     sent: &mut u64,
 ) -> io::Result<()> {
-    let mut offset = from as libc::off_t;
     let end = from + length;
+    let mut offset = from as libc::off_t;
+    let mut piece = match wire.tls() {
+        Some(_) => vec![0; ENCRYPTED.min(length as usize)],
+        None => Vec::new(),
+    };
     while (offset as u64) < end {
-        let most = (end - offset as u64).min(SENDFILE_MOST) as usize;
-        let (to, of) = (socket.as_raw_fd(), file.as_raw_fd());
-        // SAFETY: two open descriptors, and a pointer to a live number.
-        match unsafe { libc::sendfile(to, of, &mut offset, most) } {
+        let left = end - offset as u64;
+        let count = if piece.is_empty() {
+            let most = left.min(SENDFILE_MOST) as usize;
+            let (to, of) = (wire.socket.as_raw_fd(), file.as_raw_fd());
+            // SAFETY: two open descriptors, and a pointer to a live number.
+            match unsafe { libc::sendfile(to, of, &mut offset, most) } {
+                -1 => match io::Error::last_os_error() {
+                    e if e.kind() == ErrorKind::Interrupted => continue,
+                    error => return Err(error),
+                },
+                count => count as u64,
+            }
+        } else {
+            let most = left.min(piece.len() as u64) as usize;
+            let count = file.read_at(&mut piece[..most], offset as u64)?;
+            wire.send_all(&piece[..count])?;
+            offset += count as libc::off_t;
+            count as u64
+        };
+        if count == 0 {
             // The file has become shorter: the length was promised, so the
             // connection must break off for the client to see it.
-            0 => return Err(ErrorKind::UnexpectedEof.into()),
-            -1 => match io::Error::last_os_error() {
-                e if e.kind() == ErrorKind::Interrupted => {}
-                error => return Err(error),
-            },
-            count => *sent += count as u64,
+            return Err(ErrorKind::UnexpectedEof.into());
         }
+        *sent += count;
     }
     Ok(())
 }

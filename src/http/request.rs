@@ -186,29 +186,33 @@ impl Wish {
 /// Which proxy is asked, and for whom not.
 pub struct Proxy {
     url: Option<Url>,
+    /// For `https`: asked to make a tunnel.
+    for_secure: Option<Url>,
     /// `no_proxy`: names, with all that end in them, and addresses.
     not_for: Vec<String>,
 }
 
 impl Proxy {
-    /// Reads `--proxy`, else `http_proxy`; `-x ''` is none. Not HTTP_PROXY,
-    /// which a web server sets from a request's Proxy field.
+    /// Reads `--proxy`, else `http_proxy` and `https_proxy`; `-x ''` is none.
+    /// Not HTTP_PROXY, which a web server sets from a request's Proxy field.
     pub fn from_args(args: &mut Args) -> Result<Proxy, Error> {
         let given = args.value("--proxy", text)?;
         let set = |name| std::env::var(name).unwrap_or_default();
-        let proxy = given.unwrap_or_else(|| set("http_proxy"));
-        let url = match proxy.as_str() {
-            "" => None,
-            proxy => {
-                let url = Url::parse(proxy).map_err(|fault| {
-                    Error::Usage(format!("the proxy: {fault}"))
-                });
-                Some(url?)
+        let parse = |proxy: String| match Url::parse(&proxy) {
+            _ if proxy.is_empty() => Ok(None),
+            Ok(url) if !url.secure => Ok(Some(url)),
+            Ok(_) => {
+                Err(Error::Usage("no TLS is spoken to proxies here".into()))
             }
+            Err(fault) => Err(Error::Usage(format!("the proxy: {fault}"))),
         };
+        let of = |name| given.clone().unwrap_or_else(|| set(name));
+        let url = parse(of("http_proxy"))?;
+        let for_secure = parse(of("https_proxy"))?;
         let not_for = set("no_proxy").to_ascii_lowercase();
         let not_for = not_for.split(',').map(|n| n.trim().to_string());
-        Ok(Proxy { url, not_for: not_for.filter(|n| !n.is_empty()).collect() })
+        let not_for = not_for.filter(|n| !n.is_empty()).collect();
+        Ok(Proxy { url, for_secure, not_for })
     }
 
     /// The proxy that is asked for this URL.
@@ -220,7 +224,8 @@ impl Proxy {
             name == "*"
                 || prefix.is_some_and(|p| p.is_empty() || p.ends_with('.'))
         };
-        self.url.as_ref().filter(|_| !self.not_for.iter().any(matches))
+        let proxy = if url.secure { &self.for_secure } else { &self.url };
+        proxy.as_ref().filter(|_| !self.not_for.iter().any(matches))
     }
 }
 

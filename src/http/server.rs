@@ -29,19 +29,21 @@ use super::explain;
 use super::fetch::Fetch;
 use super::fields::Span;
 use super::files::Root;
+use super::head::NoHead;
 use super::limits::Limits;
 use super::log;
 use super::message::{Request, Version};
 use super::reply::{Content, Reply, refuse};
 use super::store::Store;
-use super::wire::{NoHead, Wire};
 use crate::Tool;
 use crate::args::{self, Args};
 use crate::connections::{Connection, Connections, MAX_CONNECTIONS};
 use crate::error::{Doing, Error, Outcome, is_timeout};
 use crate::net;
 use crate::output::say;
+use crate::tls::{self, Identity};
 use crate::trace::{Party, Trace};
+use crate::wire::Wire;
 
 pub static TOOL: Tool = Tool {
     name: "web-server",
@@ -68,6 +70,8 @@ Serves the files beneath ROOT (default: www) over HTTP/1.1.
                              for the whole request body (default: 60)
       --send-timeout SECONDS
                              for a client that does not read (default: 30)
+      --tls-cert FILE        serve https: the certificate chain (PEM)
+      --tls-key FILE         its private key, if not in the same file
   -q, --quiet                no access log on standard output
   -v, --verbose              print the dialogue on standard error
   -e, --explain              the same, each line with its reason
@@ -93,6 +97,8 @@ struct Server {
     once: bool,
     sequential: bool,
     quiet: bool,
+    /// For `https`.
+    identity: Option<Identity>,
     trace: Trace,
 }
 
@@ -138,6 +144,7 @@ impl Server {
         }
         let dotfiles = args.flag("--dotfiles");
         let (echo, fetch) = (args.flag("--echo"), args.flag("--fetch"));
+        let identity = Identity::from_args(&mut args)?;
         let listing = !args.flag("--no-listing");
         let path = args.optional_operand().unwrap_or_else(|| "www".into());
         args.finish()?;
@@ -150,7 +157,9 @@ impl Server {
             echo,
             fetch: fetch.then(|| Fetch::new(&path, public_only)),
         };
-        Ok(Server { site, limits, once, sequential, quiet, trace })
+        let server =
+            Server { site, limits, once, sequential, quiet, identity, trace };
+        Ok(server)
     }
 }
 
@@ -160,7 +169,13 @@ fn serve(server: &Server, connection: Connection) -> bool {
     let client = connection.client;
     server.trace.fact(|| format!("a connection socket for {client}"));
     let socket = connection.socket.clone();
-    let wire = Wire::new(socket, Some(server.limits.idle));
+    let mut wire = Wire::new(socket, Some(server.limits.idle));
+    if let Some(identity) = &server.identity {
+        if let Err(error) = handshake(server, identity, &mut wire) {
+            server.trace.fact(|| format!("{client}: {error}"));
+            return false;
+        }
+    }
     let mut session = Session {
         server,
         connection,
@@ -183,6 +198,23 @@ fn serve(server: &Server, connection: Connection) -> bool {
         session.wire.close_gently();
     }
     served
+}
+
+/// TLS comes before the first request. It has a header's time.
+fn handshake(
+    server: &Server,
+    identity: &Identity,
+    wire: &mut Wire,
+) -> Result<(), Error> {
+    let limits = &server.limits;
+    wire.limit_read_to(limits.header).doing(|| "prepare the socket")?;
+    wire.accept_tls(identity)?;
+    wire.limit_read_to(limits.idle).doing(|| "prepare the socket")?;
+    if let Some(tls) = wire.tls() {
+        server.trace.fact(|| tls.describe());
+        server.trace.why(|| tls::observer("requests and responses"));
+    }
+    Ok(())
 }
 
 /// What one connection's thread works with.

@@ -1,4 +1,4 @@
-//! URLs as RFC 3986 has them, as far as `http` needs: parsing, percent
+//! URLs as RFC 3986 has them, as far as `http` and `https` need: parsing, percent
 //! coding, and references relative to a base (`Location`).
 
 use super::message::is_host_and_port;
@@ -7,6 +7,8 @@ use super::message::is_host_and_port;
 /// never goes to a server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Url {
+    /// `https`: over TLS. RFC 9110 §4.2.2
+    pub secure: bool,
     /// `user:password`, decoded.
     pub userinfo: Option<String>,
     /// In lower case; an IPv6 address is in brackets.
@@ -24,8 +26,14 @@ impl Url {
         if text.chars().any(|c| c.is_ascii_control()) {
             return Err("a URL has no control characters".into());
         }
+        let is = |scheme: &str, name| scheme.eq_ignore_ascii_case(name);
+        let mut secure = false;
         let rest = match text.split_once("://") {
-            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => rest,
+            Some((scheme, rest)) if is(scheme, "http") => rest,
+            Some((scheme, rest)) if is(scheme, "https") => {
+                secure = true;
+                rest
+            }
             Some((scheme, _)) if !scheme.contains(['/', '?', '#']) => {
                 return Err(format!("'{scheme}:' is not spoken here"));
             }
@@ -48,33 +56,40 @@ impl Url {
             None => (host, ""),
         };
         let port = match port.trim_start_matches(':') {
-            "" => 80,
+            "" => default_port(secure),
             port => crate::net::port(port)?,
         };
         let slash = if path.starts_with('/') { "" } else { "/" };
         let path = format!("{slash}{}", encode_illegal(path));
         let host = host.to_ascii_lowercase();
-        Ok(Url { userinfo, host, port, path })
+        Ok(Url { secure, userinfo, host, port, path })
     }
 
-    /// What the `Host` field says: the port only when it is not 80.
+    /// What the `Host` field says: the port only when it is not the
+    /// scheme's own.
     pub fn authority(&self) -> String {
         match self.port {
-            80 => self.host.clone(),
+            port if port == default_port(self.secure) => self.host.clone(),
             port => format!("{}:{port}", self.host),
         }
     }
 
+    fn scheme(&self) -> &'static str {
+        if self.secure { "https" } else { "http" }
+    }
+
     /// Same scheme, host and port: the same origin. RFC 6454 §4
     pub fn same_origin(&self, other: &Url) -> bool {
-        (&self.host, self.port) == (&other.host, other.port)
+        (self.secure, &self.host, self.port)
+            == (other.secure, &other.host, other.port)
     }
 
     /// A reference (absolute, or relative to this URL). RFC 3986 §5.2
     pub fn join(&self, reference: &str) -> Result<Url, String> {
         let reference = reference.split('#').next().unwrap_or_default();
         if let Some(network_path) = reference.strip_prefix("//") {
-            return Url::parse(&format!("http://{network_path}"));
+            let scheme = self.scheme();
+            return Url::parse(&format!("{scheme}://{network_path}"));
         }
         let first = reference.split(['/', '?']).next().unwrap_or_default();
         if let Some((scheme, _)) = first.split_once(':') {
@@ -100,8 +115,8 @@ impl Url {
             Some(query) => format!("{path}?{query}"),
             None => path,
         };
-        let mut url =
-            Url::parse(&format!("http://{}{path}", self.authority()))?;
+        let (scheme, authority) = (self.scheme(), self.authority());
+        let mut url = Url::parse(&format!("{scheme}://{authority}{path}"))?;
         url.userinfo = self.userinfo.clone();
         Ok(url)
     }
@@ -109,8 +124,12 @@ impl Url {
 
 impl std::fmt::Display for Url {
     fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
-        write!(f, "http://{}{}", self.authority(), self.path)
+        write!(f, "{}://{}{}", self.scheme(), self.authority(), self.path)
     }
+}
+
+fn default_port(secure: bool) -> u16 {
+    if secure { 443 } else { 80 }
 }
 
 /// Path, and query if there is a `?`.
@@ -212,6 +231,11 @@ mod tests {
         assert_eq!(url.to_string(), "http://example.org:81/a%20b?q=%C3%A9");
         let url = Url::parse("[::1]:8080").unwrap();
         assert_eq!((url.host.as_str(), url.port), ("[::1]", 8080));
+        let url = Url::parse("https://h/x").unwrap();
+        assert_eq!((url.secure, url.port), (true, 443));
+        assert_eq!(url.join("//g/y").unwrap().to_string(), "https://g/y");
+        assert_eq!(url.join("z").unwrap().to_string(), "https://h/z");
+        assert!(!url.same_origin(&Url::parse("http://h:443/").unwrap()));
         assert_eq!(Url::parse("localhost?x").unwrap().path, "/?x");
         assert_eq!(
             Url::parse("h/%41?u=http://x").unwrap().path,
@@ -226,7 +250,6 @@ mod tests {
             "http://",
             "http:///x",
             "ftp://h/",
-            "https://h/",
             "h:0",
             "h:65536",
             "h/\r\nX: y",

@@ -20,9 +20,9 @@ use crate::http::explain;
 use crate::http::fields::Fields;
 use crate::http::message::Response;
 use crate::http::origin::Follows;
-use crate::http::wire::Wire;
 use crate::net;
 use crate::trace::Party;
+use crate::wire::Wire;
 
 impl Origins {
     /// Keeps the connection after an answer that was read to its end.

@@ -16,8 +16,8 @@ use crate::http::hop::end_to_end;
 use crate::http::message::{Response, Version};
 use crate::http::origin::{self, Follows, NoResponse};
 use crate::http::url::Url;
-use crate::http::wire::Wire;
 use crate::trace::Party;
+use crate::wire::Wire;
 
 /// What the origin answered: the connection stands at the body.
 pub struct Answer {

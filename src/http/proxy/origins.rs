@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 use crate::error::{Doing, Error};
 use crate::http::origin;
 use crate::http::url::Url;
-use crate::http::wire::Wire;
 use crate::net::{self, Family};
 use crate::trace::Trace;
+use crate::wire::Wire;
 
 /// What a name server said is asked again after this: shorter than any TTL
 /// that means something.

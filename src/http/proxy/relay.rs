@@ -11,8 +11,8 @@ use crate::http::body::{Body, Framing};
 use crate::http::fields::Fields;
 use crate::http::hop::trailers;
 use crate::http::message::Version;
-use crate::http::wire::Wire;
 use crate::net::check;
+use crate::wire::Wire;
 
 /// What is copied at a time.
 pub const PIECE: usize = 64 * 1024;

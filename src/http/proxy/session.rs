@@ -16,12 +16,13 @@ use crate::http::body::{Body, Framing, keeps_open};
 use crate::http::cache::store::Store;
 use crate::http::explain;
 use crate::http::fields::Span;
+use crate::http::head::NoHead;
 use crate::http::log;
 use crate::http::message::{Request, Version};
 use crate::http::reply::Reply;
 use crate::http::url::Url;
-use crate::http::wire::{NoHead, Wire};
 use crate::trace::Party;
+use crate::wire::Wire;
 
 /// What one connection's thread works with.
 pub struct Session<'a> {

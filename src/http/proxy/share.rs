@@ -18,8 +18,8 @@ use crate::http::cache::stored::{Content, Stored};
 use crate::http::cache::why::WhyNot;
 use crate::http::fields::Fields;
 use crate::http::hop::trailers;
-use crate::http::wire::Wire;
 use crate::net;
+use crate::wire::Wire;
 
 /// A look at the followers, when nothing else can be done.
 const MOMENT: Duration = Duration::from_millis(100);

@@ -17,9 +17,9 @@ use crate::error::is_timeout;
 use crate::http::body::Framing;
 use crate::http::explain;
 use crate::http::url::Url;
-use crate::http::wire::Wire;
 use crate::net;
 use crate::trace::Party;
+use crate::wire::Wire;
 
 /// After so long without a byte the pipes are given back.
 const QUIET: Duration = Duration::from_secs(1);

@@ -22,8 +22,8 @@ use crate::http::fields::Fields;
 use crate::http::hop::trailers;
 use crate::http::message::{Response, Version};
 use crate::http::origin;
-use crate::http::wire::Wire;
 use crate::net;
+use crate::wire::Wire;
 
 /// How far a request's body has come on its way through.
 #[derive(Default)]

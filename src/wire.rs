@@ -1,6 +1,6 @@
-//! One HTTP connection: its socket, and the one buffered reader that it has
-//! for its whole life (a second one would swallow bytes of the next
-//! message). Server, client and whoever stands between share it.
+//! One TCP connection: its socket, TLS if it has that, and the one buffered
+//! reader that it has for its whole life (a second one would swallow bytes
+//! of the next message). HTTP's and SMTP's servers and clients share it.
 
 use std::io::{self, BufRead, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -8,10 +8,8 @@ use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::bad::Bad;
-use super::fields::{MAX_HEAD, is_token};
-use super::message::{MAX_REQUEST_LINE, head_length};
-use crate::error::is_timeout;
+use crate::error::Error;
+use crate::tls::{self, Identity, Tls, Trust};
 
 /// The buffer while nothing goes on: 10,000 connections may be idle.
 const SMALL: usize = 2 * 1024;
@@ -22,24 +20,10 @@ const LARGE: usize = 64 * 1024;
 const LINGER: Duration = Duration::from_secs(2);
 const LINGER_BYTES: usize = 1 << 20;
 
-/// Why there is no head to parse.
-#[derive(Debug)]
-pub enum NoHead {
-    /// The peer closed before a first byte: nothing is wrong.
-    Closed,
-    /// No first byte came within the idle limit.
-    Idle,
-    /// A head began and did not end in time.
-    Slow,
-    /// The peer closed, or the connection broke, in mid-head.
-    Broken(io::Error),
-    /// It breaks a rule before it could end.
-    Bad(Bad),
-}
-
 /// A connection and what was read from it ahead of need.
 pub struct Wire {
     pub socket: Arc<TcpStream>,
+    tls: Option<Tls>,
     buffer: Vec<u8>,
     /// The unread bytes are `buffer[start..end]`.
     start: usize,
@@ -47,7 +31,7 @@ pub struct Wire {
     /// The limit of each wait without a deadline, and what the socket has.
     patience: Option<Duration>,
     set: Option<Duration>,
-    deadline: Option<Instant>,
+    pub deadline: Option<Instant>,
 }
 
 impl Wire {
@@ -55,6 +39,7 @@ impl Wire {
     pub fn new(socket: Arc<TcpStream>, patience: Option<Duration>) -> Wire {
         Wire {
             socket,
+            tls: None,
             buffer: Vec::new(),
             start: 0,
             end: 0,
@@ -64,15 +49,56 @@ impl Wire {
         }
     }
 
+    /// A client's TLS handshake with the host of this name. What came in
+    /// clear is forgotten: nobody vouches for it.
+    pub fn start_tls(
+        &mut self,
+        trust: &Trust,
+        host: &str,
+    ) -> Result<(), Error> {
+        self.forget();
+        self.tls = Some(tls::connect(trust, &self.socket, host)?);
+        Ok(())
+    }
+
+    /// A server's TLS handshake, the same way.
+    pub fn accept_tls(&mut self, identity: &Identity) -> Result<(), Error> {
+        self.forget();
+        self.tls = Some(identity.accept(&self.socket)?);
+        Ok(())
+    }
+
+    /// The connection's TLS, if it has that.
+    pub fn tls(&self) -> Option<&Tls> {
+        self.tls.as_ref()
+    }
+
+    /// Throws away what has been read and not been used.
+    pub fn forget(&mut self) {
+        self.start = self.end;
+    }
+
     /// From now on all reads together have this long; `None`: each read has
     /// its usual limit again.
     pub fn set_deadline(&mut self, limit: Option<Duration>) {
         self.deadline = limit.map(|limit| Instant::now() + limit);
     }
 
+    /// Each read without a deadline, and each handshake, has this long from
+    /// now on.
+    pub fn limit_read_to(&mut self, patience: Duration) -> io::Result<()> {
+        self.patience = Some(patience);
+        self.limit_read()
+    }
+
     /// What has been read and not been used.
     pub fn buffered(&self) -> &[u8] {
         &self.buffer[self.start..self.end]
+    }
+
+    /// Has nothing ever been read?
+    pub fn is_new(&self) -> bool {
+        self.buffer.is_empty()
     }
 
     /// Has the peer said more than was read, here or in the kernel?
@@ -89,6 +115,9 @@ impl Wire {
     /// 1: there are bytes; 0: the end; -1: neither, or a fault that the next
     /// read will tell.
     fn peek(&self) -> isize {
+        if let Some(tls) = &self.tls {
+            return tls.peek();
+        }
         let mut byte = 0u8;
         let flags = libc::MSG_PEEK | libc::MSG_DONTWAIT;
         let fd = self.socket.as_raw_fd();
@@ -96,68 +125,8 @@ impl Wire {
         unsafe { libc::recv(fd, (&raw mut byte).cast(), 1, flags) }
     }
 
-    /// Takes the next message's head, the empty line included, into `head`.
-    /// `limit` is the time for the whole head, from its first byte on, unless
-    /// there is a deadline already.
-    pub fn read_head(
-        &mut self,
-        head: &mut Vec<u8>,
-        limit: Duration,
-        request: bool,
-    ) -> Result<(), NoHead> {
-        head.clear();
-        self.shrink();
-        let deadline = self.deadline;
-        let mut skipped_empty_line = false;
-        loop {
-            if request && !skipped_empty_line {
-                if self.buffered().starts_with(b"\r\n") {
-                    self.consume(2);
-                    skipped_empty_line = true;
-                } else if self.buffered().len() > 1 {
-                    skipped_empty_line = true;
-                }
-            }
-            if let Some(length) = head_length(self.buffered()) {
-                if length > MAX_HEAD {
-                    return Err(NoHead::Bad(too_long(self.buffered())));
-                }
-                head.extend_from_slice(&self.buffered()[..length]);
-                self.consume(length);
-                self.deadline = deadline;
-                return Ok(());
-            }
-            if request {
-                check_beginning(self.buffered()).map_err(NoHead::Bad)?;
-            }
-            if self.buffered().len() > MAX_HEAD {
-                return Err(NoHead::Bad(too_long(self.buffered())));
-            }
-            let began = !self.buffered().is_empty();
-            // (a connection's first request is there when it is accepted)
-            let first = request && self.buffer.is_empty();
-            if !began && !first {
-                let_others_work();
-            }
-            if began && self.deadline.is_none() {
-                self.set_deadline(Some(limit));
-            }
-            match self.fill() {
-                Ok(0) if !began => return Err(NoHead::Closed),
-                Ok(0) => {
-                    let eof = ErrorKind::UnexpectedEof.into();
-                    return Err(NoHead::Broken(eof));
-                }
-                Ok(_) => {}
-                Err(e) if is_timeout(&e) && began => return Err(NoHead::Slow),
-                Err(e) if is_timeout(&e) => return Err(NoHead::Idle),
-                Err(e) => return Err(NoHead::Broken(e)),
-            }
-        }
-    }
-
     /// Reads more behind what is there; 0 at the end of the connection.
-    fn fill(&mut self) -> io::Result<usize> {
+    pub fn fill(&mut self) -> io::Result<usize> {
         if self.start == self.end {
             (self.start, self.end) = (0, 0);
         }
@@ -171,8 +140,13 @@ impl Wire {
             }
         }
         self.limit_read()?;
+        let room = &mut self.buffer[self.end..];
         let count = loop {
-            match (&*self.socket).read(&mut self.buffer[self.end..]) {
+            let read = match &self.tls {
+                None => (&*self.socket).read(room),
+                Some(tls) => tls.read(room),
+            };
+            match read {
                 Err(e) if e.kind() == ErrorKind::Interrupted => {}
                 other => break other?,
             }
@@ -201,7 +175,7 @@ impl Wire {
     }
 
     /// Gives back what a large message took, when nothing is left in it.
-    fn shrink(&mut self) {
+    pub fn shrink(&mut self) {
         if self.start == self.end && self.buffer.len() > SMALL {
             self.buffer = Vec::new();
             (self.start, self.end) = (0, 0);
@@ -210,17 +184,27 @@ impl Wire {
 
     /// A head and what follows it.
     pub fn send(&self, head: &[u8], body: &[u8]) -> io::Result<()> {
-        let mut socket = &*self.socket;
-        if body.is_empty() {
-            return socket.write_all(head);
+        if !body.is_empty() {
+            self.send_more(head)?;
+            return self.send_all(body);
         }
-        self.send_more(head)?;
-        socket.write_all(body)
+        self.send_all(head)
+    }
+
+    /// Sends all of it.
+    pub fn send_all(&self, bytes: &[u8]) -> io::Result<()> {
+        match &self.tls {
+            None => (&*self.socket).write_all(bytes),
+            Some(tls) => tls.write_all(bytes),
+        }
     }
 
     /// A write to which more follows at once: the kernel waits with a short
     /// segment until then.
     pub fn send_more(&self, mut bytes: &[u8]) -> io::Result<()> {
+        if self.tls.is_some() {
+            return self.send_all(bytes);
+        }
         let flags = libc::MSG_MORE | libc::MSG_NOSIGNAL;
         while !bytes.is_empty() {
             // SAFETY: the pointer and the length are those of a live slice.
@@ -244,6 +228,12 @@ impl Wire {
     /// answer: so our side is closed, and the rest is read for nothing,
     /// within limits. RFC 9112 §9.6
     pub fn close_gently(mut self) {
+        if let Some(tls) = self.tls.take() {
+            tls.close();
+            if self.socket.set_nonblocking(false).is_err() {
+                return;
+            }
+        }
         if self.socket.shutdown(Shutdown::Write).is_err() {
             return;
         }
@@ -264,7 +254,10 @@ impl Read for Wire {
         if self.start == self.end && out.len() >= LARGE {
             // nothing to look ahead for: straight through
             self.limit_read()?;
-            return (&*self.socket).read(out);
+            return match &self.tls {
+                None => (&*self.socket).read(out),
+                Some(tls) => tls.read(out),
+            };
         }
         let count = self.fill_buf()?.read(out)?;
         self.consume(count);
@@ -288,37 +281,22 @@ impl BufRead for Wire {
     }
 }
 
+impl Write for Wire {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.send_all(bytes)?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 /// Before it waits for a message the thread gives way to those that have
 /// something to do. Under load the message is often there when its turn
 /// comes again: then it need not sleep and be woken, which costs more than a
 /// small answer (a quarter more requests a second, measured).
-fn let_others_work() {
+pub fn let_others_work() {
     // SAFETY: the call takes nothing, and does not fail on Linux.
     unsafe { libc::sched_yield() };
-}
-
-/// What can be seen at once need not wait for the end of the head: a TLS
-/// handshake is no request, and an endless line is too long.
-fn check_beginning(bytes: &[u8]) -> Result<(), Bad> {
-    match bytes.first() {
-        Some(b'\r') if bytes.len() == 1 => return Ok(()),
-        Some(first) if !is_token(&[*first]) => return Err(Bad::Method),
-        _ => {}
-    }
-    match bytes.len() > MAX_REQUEST_LINE {
-        true => match too_long(bytes) {
-            Bad::RequestLineTooLong => Err(Bad::RequestLineTooLong),
-            _ => Ok(()),
-        },
-        false => Ok(()),
-    }
-}
-
-/// Which of the two: no line end within the limit of the first line?
-fn too_long(bytes: &[u8]) -> Bad {
-    let line = &bytes[..bytes.len().min(MAX_REQUEST_LINE + 2)];
-    match line.contains(&b'\n') {
-        true => Bad::HeadTooLong,
-        false => Bad::RequestLineTooLong,
-    }
 }
