@@ -20,6 +20,7 @@ mod wire;
 
 mod dns; // KR 2.4    RFC 1035
 mod http; // KR 2.2    RFC 9110, 9111, 9112
+mod smtp; // KR 2.3    RFC 5321, 5322
 mod tcp; // KR 2.7.2  RFC 9293
 mod udp; // KR 2.7.1  RFC 768
 mod upper_case; // KR 2.7
@@ -44,12 +45,14 @@ pub struct Tool {
 }
 
 /// In the book's order.
-static TOOLS: [&Tool; 8] = [
+static TOOLS: [&Tool; 10] = [
     &http::server::TOOL, // 2.2
     &http::client::TOOL, // 2.2.3
     &http::proxy::TOOL,  // 2.2.5
-    &dns::lookup::TOOL,  // 2.4
-    &udp::server::TOOL,  // 2.7.1
+    &smtp::client::TOOL, // 2.3.1
+    &smtp::server::TOOL,
+    &dns::lookup::TOOL, // 2.4
+    &udp::server::TOOL, // 2.7.1
     &udp::client::TOOL,
     &tcp::server::TOOL, // 2.7.2
     &tcp::client::TOOL,

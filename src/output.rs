@@ -43,6 +43,22 @@ pub fn printable(text: impl AsRef<[u8]>) -> String {
     safe
 }
 
+/// A text as JSON has it, in quotes. RFC 8259 §7
+pub fn json_string(text: &str) -> String {
+    let mut out = String::from("\"");
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => out.extend(['\\', c]),
+            c if c.is_control() => {
+                out.push_str(&format!("\\u{:04x}", u32::from(c)));
+            }
+            c => out.push(c),
+        }
+    }
+    out.push('"');
+    out
+}
+
 /// Standard output for what came from outside: byte for byte into a file
 /// or a pipe; lines of printable text on a terminal.
 pub struct Output {

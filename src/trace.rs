@@ -103,6 +103,9 @@ struct Recorder {
     here: Party,
     verbose: bool,
     explain: bool,
+    /// The dialogue is the tool's result: on standard output, and a note
+    /// beside each line.
+    result: bool,
     diagram: Option<PathBuf>,
     width: usize,
     colour: bool,
@@ -117,23 +120,51 @@ impl Trace {
         let diagram = args.value("--diagram", text)?.map(PathBuf::from);
         let explain = args.flag("--explain");
         let verbose = args.flag("--verbose") || explain;
+        Ok(Trace::new(args, here, [verbose, explain, false], diagram))
+    }
+
+    /// The same for a tool whose result is the dialogue: it is printed
+    /// unless `--quiet` is given.
+    pub fn of_result(args: &mut Args, here: Party) -> Result<Trace, Error> {
+        let diagram = args.value("--diagram", text)?.map(PathBuf::from);
+        let explain = args.flag("--explain");
+        let verbose = !args.flag("--quiet");
+        Ok(Trace::new(args, here, [verbose, explain, true], diagram))
+    }
+
+    fn new(
+        args: &Args,
+        here: Party,
+        [verbose, explain, result]: [bool; 3],
+        diagram: Option<PathBuf>,
+    ) -> Trace {
         if !verbose && diagram.is_none() {
-            return Ok(Trace(None));
+            return Trace(None);
         }
+        let (out, is_terminal) = match result {
+            true => (libc::STDOUT_FILENO, io::stdout().is_terminal()),
+            false => (libc::STDERR_FILENO, io::stderr().is_terminal()),
+        };
         let recorder = Arc::new(Recorder {
             title: args.command_line(),
             here,
             verbose,
             explain,
+            result,
             diagram,
-            width: terminal_width().unwrap_or(DEFAULT_WIDTH),
-            colour: io::stderr().is_terminal()
+            width: terminal_width(out).unwrap_or(DEFAULT_WIDTH),
+            colour: is_terminal
                 && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty()),
             start: Instant::now(),
             events: Mutex::default(),
         });
         let _ = RUN.set(recorder.clone());
-        Ok(Trace(Some(recorder)))
+        Trace(Some(recorder))
+    }
+
+    /// Does `-e` want reasons?
+    pub fn explains(&self) -> bool {
+        self.0.as_ref().is_some_and(|r| r.explain)
     }
 
     /// Is anything recorded at all?
@@ -167,7 +198,8 @@ impl Trace {
             0 | 1 => format!("{prefix} {line}"),
             _ => format!("#{number} {prefix} {line}"),
         };
-        let note = if recorder.explain { note() } else { String::new() };
+        let noted = recorder.explain || recorder.result;
+        let note = if noted { note() } else { String::new() };
         recorder.print(&line, &note);
     }
 
@@ -281,6 +313,12 @@ impl Recorder {
     /// each other where they fit, in one write so that threads do not mix.
     fn print(&self, line: &str, note: &str) {
         let margin = (self.width * 45 / 100).clamp(30, 60);
+        if self.result && !self.explain {
+            // a short note, beside any line
+            let dim = if note.is_empty() { "" } else { &self.dim(note) };
+            let text = format!("{line:margin$} {dim}");
+            return self.write(format!("{}\n", text.trim_end()));
+        }
         let room = self.width.saturating_sub(margin + 3).max(24);
         let notes = wrap(note, room);
         let mut out = String::new();
@@ -296,7 +334,14 @@ impl Recorder {
         for note in beside {
             out.push_str(&format!("{:margin$}{}\n", "", self.dim(note)));
         }
-        let _ = io::stderr().write_all(out.as_bytes());
+        self.write(out);
+    }
+
+    fn write(&self, text: String) {
+        let _ = match self.result {
+            true => io::stdout().write_all(text.as_bytes()),
+            false => io::stderr().write_all(text.as_bytes()),
+        };
     }
 
     fn dim(&self, note: &str) -> String {
@@ -328,12 +373,12 @@ fn wrap(text: &str, width: usize) -> Vec<String> {
     lines.iter().map(|line| line.replace('\0', " ")).collect()
 }
 
-/// The columns of the terminal that standard error is, if it is one.
-fn terminal_width() -> Option<usize> {
+/// The columns of the terminal that the descriptor is, if it is one.
+fn terminal_width(fd: libc::c_int) -> Option<usize> {
     // SAFETY: all zeros is a valid winsize, and the call fills it in.
     let size = unsafe {
         let mut size: libc::winsize = std::mem::zeroed();
-        if libc::ioctl(libc::STDERR_FILENO, libc::TIOCGWINSZ, &mut size) != 0 {
+        if libc::ioctl(fd, libc::TIOCGWINSZ, &mut size) != 0 {
             return None;
         }
         size

@@ -50,7 +50,6 @@ PTR, SOA, SRV, TXT, or TYPE65.
     run,
 };
 
-const RESOLV_CONF: &str = "/etc/resolv.conf";
 const HOSTS: &str = "/etc/hosts";
 
 fn run(mut args: Args) -> Result<Outcome, Error> {
@@ -66,7 +65,7 @@ fn run(mut args: Args) -> Result<Outcome, Error> {
     args.finish()?;
     let question = Question::from_words(&words, reverse)?;
 
-    let file = file.unwrap_or_else(|| RESOLV_CONF.into());
+    let file = file.unwrap_or_else(|| super::RESOLV_CONF.into());
     let mut resolver = Resolver::from_file(&file, family)?;
     if let Some(server) = &question.server {
         let limit = resolver.timeout;

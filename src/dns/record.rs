@@ -22,6 +22,7 @@ const KINDS: [(&str, u16); 10] = [
 
 pub const A: u16 = 1;
 pub const PTR: u16 = 12;
+pub const MX: u16 = 15;
 pub const AAAA: u16 = 28;
 
 /// The number of a type by its name, in either case; `TYPE65` is one, too

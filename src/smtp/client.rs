@@ -1,0 +1,610 @@
+//! `mail-client`: writes a message and hands it to a mail server. KR 2.3.1,
+//! lab "Mail Client".
+//!
+//! The lab's client makes a TCP connection to a mail server, holds the SMTP
+//! dialogue over it, and so sends a message to a recipient. Its optional
+//! exercises are TLS and AUTH, as Gmail asks for them, and messages with
+//! pictures.
+//!
+//! ```text
+//! $ echo Do you like ketchup? | topdown mail-client --from alice@crepes.fr \
+//!     --to bob@hamburger.edu --server localhost:2525
+//! bob@hamburger.edu: 250 2.0.0 Message accepted for delivery
+//! ```
+//!
+//! Read `run`, `Task::deliver_all`; `dialogue.rs` talks, `message.rs` makes
+//! the message, `route.rs` finds the servers.
+//!
+//! Not here: signatures and encryption of messages (DKIM, OpenPGP, S/MIME),
+//! a queue that tries again by itself: a mail server's business.
+
+use std::io::{self, Read, Write};
+use std::time::Duration;
+
+use super::address::{Address, Mailbox, is_domain};
+use super::auth::{BLOT, Login};
+use super::dead_letter;
+use super::dialogue::{self, Mail, Manner, Mode, Step, Verdict};
+use super::message::{Attachment, Draft, Message, RawFile};
+use super::route::{self, PORT, Route, SUBMISSION, SUBMISSIONS};
+use super::stuffing::stuff;
+use crate::Tool;
+use crate::args::{self, Args, text};
+use crate::error::{Doing, Error, Outcome};
+use crate::net::{self, Family};
+use crate::output::{Output, json_string, say, wrote};
+use crate::tls::Trust;
+use crate::trace::{Party, Trace};
+
+pub static TOOL: Tool = Tool {
+    name: "mail-client",
+    section: "KR 2.3.1",
+    summary: "write a message and hand it to a mail server",
+    help: "\
+usage: topdown mail-client --from MAILBOX --to MAILBOX... [OPTION]... [FILE]
+       topdown mail-client --raw FILE [OPTION]...
+
+Sends the text of FILE, or standard input, over SMTP: to the server given, or
+to the ones that take mail for the recipients' domains (MX).
+
+  -f, --from MAILBOX         the author: alice@crepes.fr, or 'Alice <…>'
+  -t, --to MAILBOX           a recipient; may be repeated, as the next two
+  -c, --cc MAILBOX           gets a copy
+  -b, --bcc MAILBOX          gets a copy that the others do not see
+  -s, --subject TEXT         what it is about
+      --body TEXT            the text itself
+  -a, --attach FILE          goes along, of any type; may be repeated
+      --raw FILE             a complete message (- for standard input), such
+                             as dead.letter: its envelope may stand in it
+      --server HOST[:PORT]   the server (port 25; 587 with --user)
+      --gmail                smtp.gmail.com:587 with STARTTLS
+      --yahoo                smtp.mail.yahoo.com:465 with TLS
+      --tls MODE             off, auto, starttls, tls (default: auto, that is
+                             whenever it is offered; tls on port 465)
+  -u, --user NAME            log in, with $TOPDOWN_PASSWORD or after a prompt
+      --password-file FILE   the password is its first line
+      --insecure-auth        send the password even without TLS
+      --ca-file FILE         trust these authorities (PEM), too
+      --insecure             trust anybody: not for secrets
+      --helo NAME            what to call ourselves (default: our address)
+      --dead-letter FILE     keep there what could not be sent (dead.letter)
+      --dry-run              print what would be sent, send nothing
+      --quit-after STEP      greeting, ehlo, starttls, auth, mail or rcpt
+      --book                 speak as the book's example does: HELO, MAIL FROM: <>
+  -W, --timeout SECONDS      the limit of every single wait (default: RFC 5321's)
+  -4, --ipv4                 IPv4 only
+  -6, --ipv6                 IPv6 only
+      --json                 print each recipient's verdict as JSON
+  -q, --quiet                say nothing of what went well
+  -v, --verbose              print the dialogue on standard error
+  -e, --explain              the same, each line with its reason
+      --diagram FILE.svg     draw the run as a space-time diagram
+  -h, --help                 print this
+",
+    run,
+};
+
+/// A text is held in memory.
+const MAX_TEXT: u64 = 16 << 20;
+
+/// How long a name may take to look up.
+const LOOK_UP: Duration = Duration::from_secs(10);
+
+/// All that the options say.
+struct Task {
+    /// `None`: by MX.
+    server: Option<(String, u16)>,
+    manner: Manner,
+    family: Family,
+    dead_letter: String,
+    json: bool,
+    quiet: bool,
+    trace: Trace,
+}
+
+/// The envelope, which is what the servers go by.
+struct Envelope {
+    from: Option<Address>,
+    to: Vec<Address>,
+}
+
+fn run(mut args: Args) -> Result<Outcome, Error> {
+    let dry_run = args.flag("--dry-run");
+    let mut header = Header::from_args(&mut args)?;
+    let task = Task::from_args(&mut args, header.from.as_ref(), !dry_run)?;
+    let file = args.optional_operand();
+    args.finish()?;
+    let envelope = header.envelope();
+    let (envelope, message) = match header.raw.take() {
+        Some(path) if file.is_none() => header.raw_message(&path, envelope)?,
+        Some(_) => return Err(Error::Usage("--raw is the message".into())),
+        None => (envelope, header.message(file.as_deref(), &task.trace)?),
+    };
+    if envelope.to.is_empty() {
+        return Err(Error::Usage("--to is missing".into()));
+    }
+    if dry_run {
+        return task.print(&envelope, &message);
+    }
+    let verdicts = task.deliver_all(&envelope, &message);
+    task.report(&envelope, &message, verdicts)
+}
+
+/// The options that make the message.
+struct Header {
+    from: Option<Mailbox>,
+    to: Vec<Mailbox>,
+    cc: Vec<Mailbox>,
+    bcc: Vec<Mailbox>,
+    subject: String,
+    body: Option<String>,
+    attachments: Vec<String>,
+    raw: Option<String>,
+}
+
+impl Header {
+    fn from_args(args: &mut Args) -> Result<Header, Error> {
+        let subject = args.value("--subject", |subject| {
+            match subject.chars().any(char::is_control) {
+                true => Err("a subject has no control characters".into()),
+                false => Ok(subject.to_string()),
+            }
+        })?;
+        let header = Header {
+            from: args.value("--from", Mailbox::parse)?,
+            to: args.values("--to", Mailbox::parse)?,
+            cc: args.values("--cc", Mailbox::parse)?,
+            bcc: args.values("--bcc", Mailbox::parse)?,
+            subject: subject.unwrap_or_default(),
+            body: args.value("--body", text)?,
+            attachments: args.values("--attach", text)?,
+            raw: args.value("--raw", text)?,
+        };
+        let parts = header.body.is_some()
+            || !header.attachments.is_empty()
+            || !header.subject.is_empty();
+        if header.raw.is_some() && parts {
+            let fault = "--raw has subject, body and attachments in it";
+            return Err(Error::Usage(fault.into()));
+        }
+        if header.raw.is_none() && header.from.is_none() {
+            return Err(Error::Usage("--from is missing".into()));
+        }
+        Ok(header)
+    }
+
+    /// Everybody once, whether To, Cc or Bcc.
+    fn envelope(&self) -> Envelope {
+        let mut to: Vec<Address> = Vec::new();
+        for all in [&self.to, &self.cc, &self.bcc] {
+            for mailbox in all {
+                if !to.contains(&mailbox.address) {
+                    to.push(mailbox.address.clone());
+                }
+            }
+        }
+        Envelope { from: self.from.as_ref().map(|f| f.address.clone()), to }
+    }
+
+    /// `--raw`: what the options do not say, the file may.
+    fn raw_message(
+        &self,
+        path: &str,
+        mut envelope: Envelope,
+    ) -> Result<(Envelope, Message), Error> {
+        let raw = RawFile::open(path)?;
+        let kept = dead_letter::envelope(&raw, path)?;
+        if envelope.to.is_empty() {
+            envelope.to = kept.to;
+        }
+        if kept.length == 0 && envelope.from.is_none() {
+            return Err(Error::Usage("--from is missing".into()));
+        }
+        envelope.from = envelope.from.or(kept.from);
+        Ok((envelope, Message::raw(raw, kept.length)?))
+    }
+
+    fn message(
+        self,
+        file: Option<&str>,
+        trace: &Trace,
+    ) -> Result<Message, Error> {
+        let opened = self.attachments.iter().map(|path| Attachment::open(path));
+        let attachments = opened.collect::<Result<Vec<_>, Error>>()?;
+        let Some(from) = self.from else {
+            return Err(Error::Usage("--from is missing".into()));
+        };
+        let text = match (self.body, file) {
+            (Some(_), Some(_)) => {
+                let fault = "--body and FILE exclude each other";
+                return Err(Error::Usage(fault.into()));
+            }
+            (Some(text), None) => text,
+            (None, Some(path)) if path != "-" => {
+                let file = std::fs::File::open(path);
+                read_text(file.doing(|| format!("read {path}"))?, path)?
+            }
+            _ => read_text(io::stdin().lock(), "standard input")?,
+        };
+        Draft {
+            from,
+            to: self.to,
+            cc: self.cc,
+            subject: self.subject,
+            text,
+            attachments,
+        }
+        .compose(trace)
+    }
+}
+
+fn read_text(stream: impl Read, path: &str) -> Result<String, Error> {
+    let mut bytes = Vec::new();
+    let read = stream.take(MAX_TEXT + 1).read_to_end(&mut bytes);
+    read.doing(|| format!("read {path}"))?;
+    if bytes.len() as u64 > MAX_TEXT {
+        let fault = format!("{path}: more than 16 MiB of text: use --attach");
+        return Err(Error::Usage(fault));
+    }
+    String::from_utf8(bytes).map_err(|_| {
+        Error::Usage(format!("{path}: no text in UTF-8: use --attach"))
+    })
+}
+
+impl Task {
+    fn from_args(
+        args: &mut Args,
+        from: Option<&Mailbox>,
+        ask: bool,
+    ) -> Result<Task, Error> {
+        let (server, mode, user) = destination(args, from)?;
+        let opportunistic = server.is_none() && mode == Mode::Auto;
+        let manner = Manner {
+            helo: args.value("--helo", helo)?,
+            mode,
+            login: Login::from_args(args, user, ask)?,
+            trust: Trust::from_args(args)?,
+            insecure_auth: args.flag("--insecure-auth"),
+            opportunistic,
+            timeout: args.value("--timeout", args::seconds)?,
+            quit_after: args.value("--quit-after", step)?,
+            book: args.flag("--book"),
+        };
+        let dead_letter = args.value("--dead-letter", text)?;
+        Ok(Task {
+            server,
+            manner,
+            family: Family::from_args(args)?,
+            dead_letter: dead_letter.unwrap_or_else(|| "dead.letter".into()),
+            json: args.flag("--json"),
+            quiet: args.flag("--quiet"),
+            trace: Trace::from_args(args, Party::Client)?,
+        })
+    }
+
+    /// A verdict for each recipient, in the envelope's order.
+    fn deliver_all(
+        &self,
+        envelope: &Envelope,
+        message: &Message,
+    ) -> Vec<Verdict> {
+        let from = envelope.from.as_ref();
+        if let Some((host, port)) = &self.server {
+            let to = envelope.to.iter().collect();
+            let mail = Mail { from, to, message };
+            return self.deliver(std::slice::from_ref(host), *port, &mail);
+        }
+        let mut verdicts = vec![Verdict::NotSent; envelope.to.len()];
+        for (domain, to) in route::by_domain(&envelope.to) {
+            let group = match route::find(&domain, self.family, &self.trace) {
+                Ok(Route::Hosts(hosts)) => {
+                    let mail = Mail { from, to: to.clone(), message };
+                    self.deliver(&hosts, PORT, &mail)
+                }
+                Ok(Route::None(why)) => {
+                    vec![Verdict::Impossible(why); to.len()]
+                }
+                Err(error) => {
+                    vec![Verdict::Failed(error.to_string()); to.len()]
+                }
+            };
+            for (address, verdict) in to.into_iter().zip(group) {
+                let at = envelope.to.iter().position(|a| a == address);
+                verdicts[at.unwrap_or_default()] = verdict;
+            }
+        }
+        verdicts
+    }
+
+    /// Tries one host after the other, until one talks to us.
+    fn deliver(
+        &self,
+        hosts: &[String],
+        port: u16,
+        mail: &Mail,
+    ) -> Vec<Verdict> {
+        let mut last = Verdict::NotSent;
+        for (i, host) in hosts.iter().enumerate() {
+            let limit = self.manner.timeout.unwrap_or(LOOK_UP);
+            let outcome = net::resolve(host, port, self.family, limit)
+                .and_then(|addresses| {
+                    let (manner, trace) = (&self.manner, &self.trace);
+                    dialogue::deliver(host, &addresses, manner, mail, trace)
+                });
+            let more = i + 1 < hosts.len();
+            match outcome {
+                Ok(verdicts) => match verdicts.first() {
+                    // one that takes no mail now is like one that is away
+                    Some(Verdict::Refused("the greeting" | "EHLO", _))
+                        if more =>
+                    {
+                        last = verdicts[0].clone();
+                    }
+                    _ => return verdicts,
+                },
+                Err(error) => last = Verdict::Failed(error.to_string()),
+            }
+            if more {
+                self.trace.why(|| {
+                    format!(
+                        "{host} takes no mail now: the next one. \
+                         RFC 5321 §5.1"
+                    )
+                });
+            }
+        }
+        vec![last; mail.to.len()]
+    }
+
+    /// Tells what became of it, keeps what was not sent.
+    fn report(
+        &self,
+        envelope: &Envelope,
+        message: &Message,
+        verdicts: Vec<Verdict>,
+    ) -> Result<Outcome, Error> {
+        let mut outcome = Outcome::Yes;
+        let mut fault: Option<Error> = None;
+        let mut unsent = Vec::new();
+        let mut out = io::stdout();
+        for (address, verdict) in envelope.to.iter().zip(verdicts) {
+            if self.json {
+                let line = json(address, &verdict);
+                wrote(out.write_all(line.as_bytes()))?;
+            }
+            let told = |what: &str| format!("{address}: {what}");
+            let text = match verdict {
+                Verdict::Accepted(reply) => {
+                    if !self.quiet && !self.json {
+                        let shown = crate::output::printable(reply.to_string());
+                        let line = format!("{address}: {shown}\n");
+                        wrote(out.write_all(line.as_bytes()))?;
+                    }
+                    continue;
+                }
+                Verdict::NotSent => continue,
+                Verdict::Refused(at, reply) => {
+                    outcome = Outcome::No;
+                    let advice = reply.advice();
+                    told(&format!("refused at {at}: {reply} ({advice})"))
+                }
+                Verdict::Impossible(why) => {
+                    outcome = Outcome::No;
+                    told(&why)
+                }
+                Verdict::Unknown(why) => {
+                    let text = told(&format!(
+                        "unknown whether sent: the connection was lost after \
+                         the final dot ({why})"
+                    ));
+                    fault = Some(Error::protocol("deliver", &text));
+                    text
+                }
+                Verdict::Failed(why) => {
+                    fault = Some(Error::protocol("not sent", &why));
+                    told(&format!("not sent: {why}"))
+                }
+            };
+            unsent.push(address);
+            say(format!(
+                "topdown mail-client: {}",
+                crate::output::printable(text)
+            ));
+        }
+        if !unsent.is_empty() {
+            let from = envelope.from.as_ref();
+            let path = &self.dead_letter;
+            let kept = dead_letter::keep(path, from, &unsent, message)?;
+            say(format!(
+                "topdown mail-client: kept in {kept}: --raw {kept} sends it"
+            ));
+        }
+        fault.map_or(Ok(outcome), Err)
+    }
+
+    /// `--dry-run`: the client's half of the dialogue, as far as it can be
+    /// known without a server.
+    fn print(
+        &self,
+        envelope: &Envelope,
+        message: &Message,
+    ) -> Result<Outcome, Error> {
+        let manner = &self.manner;
+        let helo = manner.helo.as_deref().unwrap_or("[127.0.0.1]");
+        let to = match &self.server {
+            Some((host, port)) => format!("to {host}, port {port}"),
+            None => "to the mail exchangers of each domain".into(),
+        };
+        say(format!("topdown mail-client: {to}, this would be said:"));
+        let hello = if manner.book { "HELO" } else { "EHLO" };
+        let mut text = format!("{hello} {helo}\r\n");
+        if manner.mode == Mode::StartTls {
+            text.push_str(&format!("STARTTLS\r\nEHLO {helo}\r\n"));
+        }
+        if manner.login.is_some() {
+            text.push_str(&format!("AUTH PLAIN {BLOT}\r\n"));
+        }
+        let from =
+            envelope.from.as_ref().map_or(String::new(), Address::to_string);
+        let colon = if manner.book { ": " } else { ":" };
+        text.push_str(&format!("MAIL FROM{colon}<{from}>"));
+        if !manner.book {
+            text.push_str(&format!(" SIZE={}", message.size));
+        }
+        for address in &envelope.to {
+            text.push_str(&format!("\r\nRCPT TO{colon}<{address}>"));
+        }
+        text.push_str("\r\nDATA\r\n");
+        let mut printer = Printer { out: Output::new(), at_line_start: true };
+        printer.out.write(text.as_bytes())?;
+        message.write_to(&mut printer).doing(|| "print the message")?;
+        printer.out.write(b".\r\nQUIT\r\n")?;
+        Ok(Outcome::Yes)
+    }
+}
+
+/// Where to, in which mode, and as whom.
+type Destination = (Option<(String, u16)>, Mode, Option<String>);
+
+/// Reads the options that say so.
+fn destination(
+    args: &mut Args,
+    from: Option<&Mailbox>,
+) -> Result<Destination, Error> {
+    let given = args.value("--tls", mode)?;
+    let server = args.value("--server", host_and_port)?;
+    let user = args.value("--user", text)?;
+    let (gmail, yahoo) = (args.flag("--gmail"), args.flag("--yahoo"));
+    let preset = match (gmail, yahoo, &server) {
+        (false, false, _) => None,
+        (true, false, None) => {
+            Some(("smtp.gmail.com", SUBMISSION, Mode::StartTls))
+        }
+        (false, true, None) => {
+            Some(("smtp.mail.yahoo.com", SUBMISSIONS, Mode::Implicit))
+        }
+        _ => {
+            let fault = "--gmail, --yahoo and --server exclude each other";
+            return Err(Error::Usage(fault.into()));
+        }
+    };
+    // there one logs in with the address
+    let own = from.filter(|_| preset.is_some());
+    let user = user.or(own.map(|from| from.address.to_string()));
+    let mut mode = given.unwrap_or(Mode::Auto);
+    let server = match (preset, server) {
+        (Some((host, port, preset)), _) => {
+            mode = given.unwrap_or(preset);
+            Some((host.to_string(), port))
+        }
+        (None, Some((host, port))) => {
+            if port == Some(SUBMISSIONS) && given.is_none() {
+                mode = Mode::Implicit;
+            }
+            let usual = match (mode, &user) {
+                (Mode::Implicit, _) => SUBMISSIONS,
+                (_, Some(_)) => SUBMISSION,
+                (_, None) => PORT,
+            };
+            Some((host, port.unwrap_or(usual)))
+        }
+        (None, None) => None,
+    };
+    if server.is_none() && user.is_some() {
+        return Err(Error::Usage("--user goes with --server".into()));
+    }
+    Ok((server, mode, user))
+}
+
+/// Prints what is written to it, dots doubled.
+struct Printer {
+    out: Output,
+    at_line_start: bool,
+}
+
+impl Write for Printer {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let mut stuffed = Vec::with_capacity(bytes.len());
+        stuff(bytes, &mut self.at_line_start, &mut stuffed);
+        let written = self.out.write(&stuffed);
+        written.map_err(|error| io::Error::other(error.to_string()))?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// One object, on one line.
+fn json(address: &Address, verdict: &Verdict) -> String {
+    let (word, code, text) = match verdict {
+        Verdict::Accepted(reply) => ("accepted", reply.code, reply.to_string()),
+        Verdict::Refused(_, reply) if reply.is_permanent() => {
+            ("refused", reply.code, reply.to_string())
+        }
+        Verdict::Refused(_, reply) => ("later", reply.code, reply.to_string()),
+        Verdict::Impossible(why) => ("impossible", 0, why.clone()),
+        Verdict::NotSent => ("not tried", 0, String::new()),
+        Verdict::Unknown(why) => ("unknown", 0, why.clone()),
+        Verdict::Failed(why) => ("failed", 0, why.clone()),
+    };
+    format!(
+        "{{\"recipient\":{},\"verdict\":\"{word}\",\"code\":{code},\
+         \"text\":{}}}\n",
+        json_string(&address.to_string()),
+        json_string(&text)
+    )
+}
+
+/// `--tls`
+fn mode(text: &str) -> Result<Mode, String> {
+    match text {
+        "off" => Ok(Mode::Off),
+        "auto" => Ok(Mode::Auto),
+        "starttls" => Ok(Mode::StartTls),
+        "tls" => Ok(Mode::Implicit),
+        _ => Err(format!("off, auto, starttls or tls, not '{text}'")),
+    }
+}
+
+/// `--quit-after`
+fn step(text: &str) -> Result<Step, String> {
+    match text {
+        "greeting" => Ok(Step::Greeting),
+        "ehlo" | "helo" => Ok(Step::Ehlo),
+        "starttls" => Ok(Step::StartTls),
+        "auth" => Ok(Step::Auth),
+        "mail" => Ok(Step::Mail),
+        "rcpt" => Ok(Step::Rcpt),
+        _ => Err(format!(
+            "greeting, ehlo, starttls, auth, mail or rcpt, not '{text}'"
+        )),
+    }
+}
+
+/// `--helo`
+fn helo(text: &str) -> Result<String, String> {
+    match is_domain(text) {
+        true => Ok(text.to_string()),
+        false => Err(format!("a domain or [address], not '{text}'")),
+    }
+}
+
+/// `--server HOST[:PORT]`, an IPv6 address in brackets.
+fn host_and_port(text: &str) -> Result<(String, Option<u16>), String> {
+    let after_literal = text.rfind(']').map_or(0, |at| at + 1);
+    let (host, port) = match text[after_literal..].find(':') {
+        Some(at) => {
+            let (host, port) = text.split_at(after_literal + at);
+            (host, Some(net::port(&port[1..])?))
+        }
+        None => (text, None),
+    };
+    let host = host.trim_matches(['[', ']']);
+    let legal = |c: char| !c.is_control() && !c.is_whitespace();
+    match host.is_empty() || !host.chars().all(legal) {
+        true => Err(format!("HOST[:PORT] is wanted, not '{text}'")),
+        false => Ok((host.to_string(), port)),
+    }
+}

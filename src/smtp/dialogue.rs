@@ -1,0 +1,571 @@
+//! The client's half of the conversation with one server, from its greeting
+//! to QUIT. RFC 5321 §3, KR 2.3.1
+//!
+//! Read `converse`, whose steps are those of the dialogue in the book, with
+//! STARTTLS (RFC 3207) and AUTH (RFC 4954) between.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::address::Address;
+use super::auth::{BLOT, Login, MAX_INITIAL};
+use super::explain;
+use super::message::Message;
+use super::reply::Reply;
+use super::stuffing::Stuffer;
+use crate::base64;
+use crate::error::{Doing, Error, is_gone};
+use crate::net;
+use crate::output::say;
+use crate::tls::{self, Trust};
+use crate::trace::{Party, Trace};
+use crate::wire::Wire;
+
+// "An SMTP client MUST provide a timeout mechanism. It MUST use per-command
+// timeouts" RFC 5321 §4.5.3.2, where these are the minima.
+const CONNECT: Duration = Duration::from_secs(30);
+const GREETING: Duration = Duration::from_secs(5 * 60);
+const COMMAND: Duration = Duration::from_secs(5 * 60);
+const DATA: Duration = Duration::from_secs(2 * 60);
+const DATA_BLOCK: Duration = Duration::from_secs(3 * 60);
+const AFTER_DOT: Duration = Duration::from_secs(10 * 60);
+/// What is said after QUIT changes nothing.
+const QUIT: Duration = Duration::from_secs(5);
+
+/// Commands that may be on their way at a time: their replies have to fit
+/// the sockets' buffers. RFC 2920 §3.1
+const PIPELINED: usize = 50;
+
+/// `--tls`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    Off,
+    /// STARTTLS where it is offered.
+    Auto,
+    /// STARTTLS or nothing.
+    StartTls,
+    /// TLS from the first octet on. RFC 8314 §3.3
+    Implicit,
+}
+
+/// `--quit-after`, in the order of the dialogue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd)]
+pub enum Step {
+    Greeting,
+    Ehlo,
+    StartTls,
+    Auth,
+    Mail,
+    Rcpt,
+}
+
+/// How to talk, whoever the server is.
+pub struct Manner {
+    /// What we call ourselves; else our address.
+    pub helo: Option<String>,
+    pub mode: Mode,
+    pub login: Option<Login>,
+    pub trust: Trust,
+    pub insecure_auth: bool,
+    /// The server was found by MX: nothing says that its name is right, and
+    /// the alternative would be clear text.
+    pub opportunistic: bool,
+    /// `--timeout`, in place of the RFC's.
+    pub timeout: Option<Duration>,
+    pub quit_after: Option<Step>,
+    /// As the book's example: HELO, and a space behind the colon.
+    pub book: bool,
+}
+
+/// What is to be delivered, and to whom.
+pub struct Mail<'a> {
+    /// `None`: the null reverse-path.
+    pub from: Option<&'a Address>,
+    pub to: Vec<&'a Address>,
+    pub message: &'a Message,
+}
+
+/// What became of one recipient.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// The server has taken the message for it.
+    Accepted(Reply),
+    /// The server has said no, at this command.
+    Refused(&'static str, Reply),
+    /// It cannot be, for a reason of ours.
+    Impossible(String),
+    /// Asked no further, by `--quit-after`.
+    NotSent,
+    /// The connection was lost between the final dot and the reply: the
+    /// message may have been delivered, or not.
+    Unknown(String),
+    /// It was not sent: the connection, or the server, failed.
+    Failed(String),
+}
+
+/// Why a conversation ends early, for all recipients at once.
+enum Stop {
+    Verdict(Verdict),
+    Fault(Error),
+}
+
+impl From<Error> for Stop {
+    fn from(error: Error) -> Stop {
+        Stop::Fault(error)
+    }
+}
+
+/// What the server says that it can do, behind EHLO.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Offers {
+    extended: bool,
+    start_tls: bool,
+    pipelining: bool,
+    eight_bit: bool,
+    utf8: bool,
+    /// SIZE, and its limit (0: none told). RFC 1870
+    size: Option<u64>,
+    /// AUTH's mechanisms, in upper case.
+    mechanisms: Vec<String>,
+}
+
+impl Offers {
+    /// `ehlo-keyword *( SP ehlo-param )`, a line each behind the first.
+    fn parse(reply: &Reply) -> Offers {
+        let mut offers = Offers { extended: true, ..Offers::default() };
+        for line in &reply.lines[1..] {
+            // (AUTH= is an old spelling)
+            let line = line.to_ascii_uppercase().replace("AUTH=", "AUTH ");
+            let mut words = line.split_whitespace();
+            match words.next().unwrap_or_default() {
+                "STARTTLS" => offers.start_tls = true,
+                "PIPELINING" => offers.pipelining = true,
+                "8BITMIME" => offers.eight_bit = true,
+                "SMTPUTF8" => offers.utf8 = true,
+                "SIZE" => {
+                    let limit = words.next().and_then(|n| n.parse().ok());
+                    offers.size = Some(limit.unwrap_or(0));
+                }
+                "AUTH" => offers.mechanisms.extend(words.map(String::from)),
+                _ => {}
+            }
+        }
+        offers
+    }
+}
+
+/// One conversation.
+struct Dialogue<'a> {
+    wire: Wire,
+    host: &'a str,
+    manner: &'a Manner,
+    trace: &'a Trace,
+    offers: Offers,
+    helo: String,
+}
+
+/// Delivers to one server; a verdict for each recipient, in their order.
+/// `Err`: it failed before any was known, so another server may be tried.
+pub fn deliver(
+    host: &str,
+    addresses: &[SocketAddr],
+    manner: &Manner,
+    mail: &Mail,
+    trace: &Trace,
+) -> Result<Vec<Verdict>, Error> {
+    let mut dialogue = Dialogue::connect(host, addresses, manner, trace)?;
+    match dialogue.converse(mail) {
+        Ok(verdicts) => Ok(verdicts),
+        Err(Stop::Verdict(verdict)) => {
+            dialogue.quit();
+            Ok(vec![verdict; mail.to.len()])
+        }
+        Err(Stop::Fault(error)) => Err(error),
+    }
+}
+
+impl<'a> Dialogue<'a> {
+    fn connect(
+        host: &'a str,
+        addresses: &[SocketAddr],
+        manner: &'a Manner,
+        trace: &'a Trace,
+    ) -> Result<Dialogue<'a>, Error> {
+        trace.message(Party::Client, || "SYN: connection request".into());
+        let limit = manner.timeout.unwrap_or(CONNECT);
+        let socket = net::connect(addresses, 0, limit)?;
+        trace.message(Party::Server, || "SYN, ACK: granted".into());
+        let doing = || "prepare the socket";
+        let peer = socket.peer_addr().doing(doing)?;
+        trace.fact(|| format!("connected to {host}, {peer}"));
+        socket.set_nodelay(true).doing(doing)?;
+        let block = manner.timeout.unwrap_or(DATA_BLOCK);
+        socket.set_write_timeout(Some(block)).doing(doing)?;
+        let own = socket.local_addr().doing(doing)?.ip().to_canonical();
+        // "the client SHOULD send an address literal" when it has no name:
+        // RFC 5321 §4.1.1.1
+        let helo = manner.helo.clone().unwrap_or_else(|| match own.is_ipv4() {
+            true => format!("[{own}]"),
+            false => format!("[IPv6:{own}]"),
+        });
+        let wire = Wire::new(Arc::new(socket), None);
+        let offers = Offers::default();
+        Ok(Dialogue { wire, host, manner, trace, offers, helo })
+    }
+
+    /// The whole of it.
+    fn converse(&mut self, mail: &Mail) -> Result<Vec<Verdict>, Stop> {
+        if self.manner.mode == Mode::Implicit {
+            self.secure()?;
+        }
+        let greeting = self.reply(GREETING)?;
+        self.expect("the greeting", 220, greeting)?;
+        self.quit_after(Step::Greeting)?;
+        self.hello()?;
+        self.quit_after(Step::Ehlo)?;
+        self.start_tls()?;
+        self.quit_after(Step::StartTls)?;
+        if let Some(login) = &self.manner.login {
+            self.authenticate(login)?;
+        }
+        self.quit_after(Step::Auth)?;
+        let mut verdicts = self.envelope(mail)?;
+        self.quit_after(Step::Rcpt)?;
+        let accepted = |v: &Verdict| matches!(v, Verdict::Accepted(_));
+        if verdicts.iter().any(accepted) {
+            let verdict = self.data(mail.message)?;
+            for v in verdicts.iter_mut().filter(|v| accepted(v)) {
+                *v = verdict.clone();
+            }
+        }
+        self.quit();
+        Ok(verdicts)
+    }
+
+    /// EHLO; HELO where that is unknown: "If the EHLO command is not
+    /// acceptable to the SMTP server, 501, 500, 502, or 550 failure replies
+    /// MUST be returned as appropriate." RFC 5321 §4.1.4
+    fn hello(&mut self) -> Result<(), Stop> {
+        self.offers = Offers::default();
+        if !self.manner.book {
+            let reply = self.command(&format!("EHLO {}", self.helo))?;
+            if reply.code == 250 {
+                self.offers = Offers::parse(&reply);
+                return Ok(());
+            }
+            if !reply.is_permanent() {
+                return self.expect("EHLO", 250, reply);
+            }
+            self.trace.why(|| "then as in RFC 821: HELO".into());
+        }
+        let reply = self.command(&format!("HELO {}", self.helo))?;
+        self.expect("HELO", 250, reply)
+    }
+
+    fn start_tls(&mut self) -> Result<(), Stop> {
+        let manner = self.manner;
+        match manner.mode {
+            Mode::Off | Mode::Implicit => return self.may_authenticate(),
+            Mode::StartTls if !self.offers.start_tls => {
+                let why = "the server offers no STARTTLS: nothing was sent";
+                return Err(Error::protocol(self.host, why).into());
+            }
+            Mode::Auto if !self.offers.start_tls => {
+                return self.may_authenticate();
+            }
+            Mode::Auto | Mode::StartTls => {}
+        }
+        let reply = self.command("STARTTLS")?;
+        self.expect("STARTTLS", 220, reply)?;
+        // Whoever sits between could put replies in here, in clear, for us
+        // to take for the server's own under TLS.
+        if !self.wire.buffered().is_empty() {
+            let why = "something was injected behind the reply to STARTTLS";
+            return Err(Error::protocol(self.host, why).into());
+        }
+        self.secure()?;
+        // "The client MUST discard any knowledge obtained from the server,
+        // such as the list of SMTP service extensions, which was not
+        // obtained from the TLS negotiation itself." RFC 3207 §4.2
+        self.hello()
+    }
+
+    /// A password goes out in TLS only.
+    fn may_authenticate(&self) -> Result<(), Stop> {
+        let exposed = self.manner.login.is_some() && self.wire.tls().is_none();
+        if exposed && !self.manner.insecure_auth {
+            let why = "without TLS the password would be for all to read: it \
+                       was not sent (--insecure-auth would)";
+            return Err(Error::protocol(self.host, why).into());
+        }
+        Ok(())
+    }
+
+    fn secure(&mut self) -> Result<(), Error> {
+        let (manner, host, trace) = (self.manner, self.host, self.trace);
+        let limit = manner.timeout.unwrap_or(COMMAND);
+        self.wire.limit_read_to(limit).doing(|| "prepare the socket")?;
+        let trust = match manner.opportunistic {
+            true => &manner.trust.anybody(),
+            false => &manner.trust,
+        };
+        trace.message(Party::Client, || "TLS: client hello".into());
+        self.wire.start_tls(trust, host)?;
+        trace.message(Party::Server, || "TLS: server hello".into());
+        if manner.opportunistic {
+            let tls = self.wire.tls();
+            let why = tls.and_then(tls::Tls::unverified);
+            let why = why.map_or_else(String::new, |why| format!(": {why}"));
+            say(format!(
+                "topdown mail-client: encrypted, but nobody was \
+                 authenticated as {host} (RFC 7435){why}"
+            ));
+        } else {
+            manner.trust.warn(&self.wire, host);
+        }
+        if let Some(tls) = self.wire.tls() {
+            trace.fact(|| format!("{} with {host}", tls.describe()));
+            trace.why(|| tls::observer("the mail and its envelope"));
+        }
+        Ok(())
+    }
+
+    /// AUTH PLAIN, else LOGIN. RFC 4954 §4
+    fn authenticate(&mut self, login: &Login) -> Result<(), Stop> {
+        let offered = |name: &str| {
+            self.offers.mechanisms.iter().any(|mechanism| mechanism == name)
+        };
+        let reply = if offered("PLAIN") {
+            let plain = login.plain();
+            let whole = format!("AUTH PLAIN {plain}");
+            if whole.len() + 2 <= MAX_INITIAL {
+                self.secret(&whole, "AUTH PLAIN ")?
+            } else {
+                self.challenge("AUTH PLAIN")?;
+                self.secret(&plain, "")?
+            }
+        } else if offered("LOGIN") {
+            self.challenge("AUTH LOGIN")?;
+            let user = base64::encode(login.user.as_bytes());
+            let reply = self.secret(&user, "")?;
+            self.expect("AUTH", 334, reply)?;
+            let password = base64::encode(login.password.as_bytes());
+            self.secret(&password, "")?
+        } else {
+            let why = match self.offers.mechanisms.as_slice() {
+                [] => "the server offers no AUTH here".to_string(),
+                some => format!(
+                    "the server offers AUTH by {} only; PLAIN and LOGIN are \
+                     spoken here",
+                    some.join(", ")
+                ),
+            };
+            return Err(Error::protocol(self.host, why).into());
+        };
+        self.expect("AUTH", 235, reply)
+    }
+
+    fn challenge(&mut self, command: &str) -> Result<(), Stop> {
+        let reply = self.command(command)?;
+        self.expect("AUTH", 334, reply)
+    }
+
+    /// MAIL and RCPT: a verdict for each recipient, `Accepted` for now.
+    fn envelope(&mut self, mail: &Mail) -> Result<Vec<Verdict>, Stop> {
+        let mut commands = vec![self.mail(mail)?];
+        let colon = if self.manner.book { ": " } else { ":" };
+        let rcpt = |to: &&Address| format!("RCPT TO{colon}<{to}>");
+        commands.extend(mail.to.iter().map(rcpt));
+        if self.manner.quit_after == Some(Step::Mail) {
+            commands.truncate(1);
+        }
+        let mut replies: Vec<Reply> = Vec::new();
+        let at_once = if self.offers.pipelining { PIPELINED } else { 1 };
+        for group in commands.chunks(at_once) {
+            for line in group {
+                self.show(line, explain::command(line.as_bytes()));
+            }
+            let bytes = format!("{}\r\n", group.join("\r\n"));
+            self.send(bytes.as_bytes())?;
+            for _ in group {
+                let reply = self.reply(COMMAND)?;
+                if replies.is_empty() && !reply.is_done() && at_once == 1 {
+                    return Err(refused("MAIL", reply));
+                }
+                if reply.code == 421 {
+                    return Err(refused("RCPT", reply));
+                }
+                replies.push(reply);
+            }
+        }
+        let mut replies = replies.into_iter();
+        if let Some(reply) = replies.next().filter(|r| !r.is_done()) {
+            return Err(refused("MAIL", reply));
+        }
+        self.quit_after(Step::Mail)?;
+        let verdict = |reply: Reply| match reply.is_done() {
+            true => Verdict::Accepted(reply),
+            false => Verdict::Refused("RCPT", reply),
+        };
+        Ok(replies.map(verdict).collect())
+    }
+
+    /// `MAIL FROM:<…>` with the extensions that are needed.
+    fn mail(&self, mail: &Mail) -> Result<String, Stop> {
+        let (offers, message) = (&self.offers, mail.message);
+        let impossible =
+            |why: String| Err(Stop::Verdict(Verdict::Impossible(why)));
+        let from = mail.from.map_or(String::new(), Address::to_string);
+        let colon = if self.manner.book { ": " } else { ":" };
+        let mut command = format!("MAIL FROM{colon}<{from}>");
+        match offers.size {
+            Some(limit) if limit > 0 && message.size > limit => {
+                return impossible(format!(
+                    "the message has {} octets, and the server takes {limit} \
+                     at most (RFC 1870)",
+                    message.size
+                ));
+            }
+            Some(_) => command.push_str(&format!(" SIZE={}", message.size)),
+            None => {}
+        }
+        let ascii = |a: &&Address| a.is_ascii();
+        let utf8 = !mail.from.iter().all(ascii) || !mail.to.iter().all(ascii);
+        if message.eight_bit {
+            if !offers.eight_bit {
+                return impossible(
+                    "the message has octets over 127, and the server does \
+                     not offer 8BITMIME (RFC 6152)"
+                        .into(),
+                );
+            }
+            command.push_str(" BODY=8BITMIME");
+        }
+        if utf8 {
+            if !offers.utf8 {
+                return impossible(
+                    "an address is not ASCII, and the server does not offer \
+                     SMTPUTF8 (RFC 6531)"
+                        .into(),
+                );
+            }
+            command.push_str(" SMTPUTF8");
+        }
+        Ok(command)
+    }
+
+    /// DATA, the message, the dot.
+    fn data(&mut self, message: &Message) -> Result<Verdict, Stop> {
+        self.show("DATA", explain::command(b"DATA"));
+        self.send(b"DATA\r\n")?;
+        let reply = self.reply(DATA)?;
+        if reply.code != 354 {
+            return Err(refused("DATA", reply));
+        }
+        let mut stuffer = Stuffer::new(&self.wire, self.trace);
+        let written = message.write_to(&mut stuffer);
+        let sent = written.and_then(|()| stuffer.end());
+        match sent {
+            Ok(()) => {}
+            // it may have said why before it closed
+            Err(e) if is_gone(&e) => match self.reply(QUIT) {
+                Ok(reply) => return Err(refused("DATA", reply)),
+                Err(_) => return Err(failed(e).into()),
+            },
+            Err(error) => return Err(failed(error).into()),
+        }
+        Ok(match self.reply(AFTER_DOT) {
+            Ok(reply) if reply.is_done() => Verdict::Accepted(reply),
+            Ok(reply) => Verdict::Refused("the message", reply),
+            Err(error) => Verdict::Unknown(error.to_string()),
+        })
+    }
+
+    /// "The sender MUST NOT intentionally close the transmission channel
+    /// until it sends a QUIT command" RFC 5321 §4.1.1.10; but whatever comes
+    /// of it, the message is where it is.
+    fn quit(&mut self) {
+        self.show("QUIT", explain::command(b"QUIT"));
+        let _ = self.send(b"QUIT\r\n").and_then(|()| self.reply(QUIT));
+    }
+
+    fn quit_after(&self, step: Step) -> Result<(), Stop> {
+        match self.manner.quit_after {
+            Some(last) if last <= step => Err(Stop::Verdict(Verdict::NotSent)),
+            _ => Ok(()),
+        }
+    }
+
+    fn command(&mut self, line: &str) -> Result<Reply, Error> {
+        self.show(line, explain::command(line.as_bytes()));
+        self.send(format!("{line}\r\n").as_bytes())?;
+        self.reply(COMMAND)
+    }
+
+    /// A line whose rest behind `shown` nobody is to see.
+    fn secret(&mut self, line: &str, shown: &str) -> Result<Reply, Error> {
+        let note = "the user and the password, in base64: no secret without \
+                    TLS. RFC 4954 §4";
+        self.show(&format!("{shown}{BLOT}"), note.into());
+        self.send(format!("{line}\r\n").as_bytes())?;
+        self.reply(COMMAND)
+    }
+
+    fn show(&self, line: &str, note: String) {
+        self.trace.text(Party::Client, line.as_bytes(), || note);
+    }
+
+    fn send(&self, bytes: &[u8]) -> Result<(), Error> {
+        self.wire.send_all(bytes).doing(|| format!("send to {}", self.host))
+    }
+
+    fn reply(&mut self, limit: Duration) -> Result<Reply, Error> {
+        let limit = self.manner.timeout.unwrap_or(limit);
+        let trace = self.trace;
+        Reply::read(&mut self.wire, limit, |line| {
+            let note = || explain::reply(line);
+            trace.text(Party::Server, line, note);
+        })
+    }
+
+    fn expect(
+        &self,
+        step: &'static str,
+        code: u16,
+        reply: Reply,
+    ) -> Result<(), Stop> {
+        match reply.code == code {
+            true => Ok(()),
+            false => Err(refused(step, reply)),
+        }
+    }
+}
+
+fn refused(step: &'static str, reply: Reply) -> Stop {
+    Stop::Verdict(Verdict::Refused(step, reply))
+}
+
+fn failed(source: std::io::Error) -> Error {
+    Error::Io { doing: "send the message".into(), source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_ehlo_offers() {
+        let lines = "h\nSIZE 100\nauth=LOGIN\nAUTH plain XOAUTH2\nStartTLS\nX"
+            .lines()
+            .map(String::from)
+            .collect();
+        let offers = Offers::parse(&Reply { code: 250, lines });
+        assert_eq!(offers.size, Some(100));
+        assert_eq!(offers.mechanisms, ["LOGIN", "PLAIN", "XOAUTH2"]);
+        assert!(offers.start_tls && !offers.pipelining && !offers.utf8);
+        let alone = Reply { code: 250, lines: vec!["h".into()] };
+        let extended = Offers { extended: true, ..Offers::default() };
+        assert_eq!(Offers::parse(&alone), extended);
+    }
+}

@@ -1,0 +1,524 @@
+//! The server's half of one conversation: reads commands, keeps the state
+//! and the envelope, answers in the book's words. RFC 5321 §4; KR 2.3.1
+//!
+//! Read `converse`, `command`, then the commands in the order of a dialogue;
+//! `login.rs` has AUTH, `data.rs` the message.
+
+mod data;
+mod login;
+
+use std::io;
+use std::time::Duration;
+
+use super::address::{Address, is_domain};
+use super::auth::{BLOT, MAX_INITIAL};
+use super::command::{Path, State, Verb, path};
+use super::explain;
+use super::line::{self, Line};
+use super::server::Server;
+use crate::connections::Connection;
+use crate::error::is_timeout;
+use crate::tls;
+use crate::trace::Party;
+use crate::wire::{Wire, let_others_work};
+
+/// "The maximum total length of a command line including the command word
+/// and the <CRLF> is 512 octets." RFC 5321 §4.5.3.1.4; extensions add to it,
+/// AUTH the most: 12,288 octets, RFC 4954 §4.
+const MAX_COMMAND: usize = 2048;
+const MAX_AUTH: usize = 12_288;
+
+/// A whole command line, from its first octet on.
+const COMMAND: Duration = Duration::from_secs(60);
+
+/// A TLS handshake.
+const HANDSHAKE: Duration = Duration::from_secs(30);
+
+/// A client that makes so many mistakes does not know SMTP.
+const MAX_MISTAKES: u32 = 20;
+
+/// The machine's name, for the greeting.
+pub fn hello_name() -> String {
+    let mut name = [0u8; 256];
+    // SAFETY: pointer and length are those of a live array; one is spared
+    // for the NUL at the end.
+    unsafe { libc::gethostname(name.as_mut_ptr().cast(), name.len() - 1) };
+    let name = name.split(|b| *b == 0).next().unwrap_or_default();
+    let name = String::from_utf8_lossy(name).into_owned();
+    if is_domain(&name) { name } else { "localhost".into() }
+}
+
+/// What MAIL and RCPT have told.
+#[derive(Default)]
+struct Envelope {
+    /// `None`: the null reverse-path.
+    from: Option<Address>,
+    to: Vec<Address>,
+    /// BODY=8BITMIME
+    eight_bit: bool,
+    /// SMTPUTF8
+    utf8: bool,
+}
+
+/// One conversation.
+pub struct Session<'a> {
+    server: &'a Server,
+    connection: Connection,
+    wire: Wire,
+    state: State,
+    /// What the client calls itself.
+    helo: String,
+    /// It said EHLO.
+    extended: bool,
+    /// The user who logged in.
+    user: Option<String>,
+    envelope: Envelope,
+    mistakes: u32,
+    /// Replies that wait until all that came at once is answered: RFC 2920
+    /// §3.2.
+    pending: Vec<u8>,
+}
+
+/// How the conversation goes on.
+#[derive(PartialEq, Eq)]
+enum Next {
+    Command,
+    End,
+}
+
+impl<'a> Session<'a> {
+    pub fn new(server: &'a Server, connection: Connection) -> Session<'a> {
+        let socket = connection.socket.clone();
+        Session {
+            server,
+            connection,
+            wire: Wire::new(socket, Some(server.idle)),
+            state: State::Connected,
+            helo: String::new(),
+            extended: false,
+            user: None,
+            envelope: Envelope::default(),
+            mistakes: 0,
+            pending: Vec::new(),
+        }
+    }
+
+    /// From the greeting to QUIT. False when the client never spoke.
+    pub fn converse(mut self) -> bool {
+        let (number, client) = (self.connection.number, self.connection.client);
+        let trace = &self.server.trace;
+        trace.fact(|| format!("#{number}: a connection from {client}"));
+        if self.server.implicit_tls && self.secure().is_err() {
+            return false;
+        }
+        self.say(220, &[self.server.name.clone()]);
+        let mut line = Vec::new();
+        let mut spoke = false;
+        let outcome = loop {
+            match self.next_command(&mut line) {
+                Ok(Next::Command) => spoke = true,
+                other => break other,
+            }
+        };
+        match outcome {
+            Err(e) if is_timeout(&e) => {
+                self.reply(421, "4.4.2", "idle for too long, closing");
+                let _ = self.flush();
+            }
+            _ => _ = self.flush(),
+        }
+        trace.fact(|| format!("#{number}: the connection with {client} ends"));
+        self.wire.close_gently();
+        spoke
+    }
+
+    /// Reads a command and carries it out.
+    fn next_command(&mut self, line: &mut Vec<u8>) -> io::Result<Next> {
+        let Some(kind) = self.read(line, MAX_COMMAND.max(MAX_AUTH))? else {
+            if self.connection.is_stopping() {
+                self.reply(421, "4.3.2", "the server stops");
+            }
+            return Ok(Next::End);
+        };
+        let is_auth = line.get(..4).is_some_and(|w| {
+            w.eq_ignore_ascii_case(b"AUTH") // the password is not for all
+        });
+        let shown = match is_auth {
+            true => blotted(line),
+            false => line.clone(),
+        };
+        self.show(Party::Client, &shown, explain::command);
+        match kind {
+            Line::Good if line.len() <= MAX_COMMAND || is_auth => {}
+            Line::Good | Line::TooLong => {
+                return Ok(self.mistake(500, "5.5.2", "the line is too long"));
+            }
+            Line::BareLineFeed if self.server.accept_bare => {
+                self.note(
+                    "a bare LF ends the line: CRLF does. RFC 5321 §2.3.8",
+                );
+            }
+            Line::BareLineFeed => {
+                let why = "a line ends with CRLF, not with LF (nc -C)";
+                return Ok(self.mistake(500, "5.5.2", why));
+            }
+            Line::Control => {
+                let why = "a CR or NUL within the line";
+                return Ok(self.mistake(500, "5.5.2", why));
+            }
+        }
+        let Ok(text) = std::str::from_utf8(line) else {
+            return Ok(self.mistake(500, "5.5.2", "the line is not UTF-8"));
+        };
+        let text = text.to_string();
+        self.command(&text)
+    }
+
+    /// The next line, once what was answered is sent.
+    fn read(
+        &mut self,
+        line: &mut Vec<u8>,
+        most: usize,
+    ) -> io::Result<Option<Line>> {
+        if !self.wire.buffered().contains(&b'\n') {
+            self.flush()?;
+            if self.wire.buffered().is_empty() {
+                self.wire.shrink();
+            }
+            if !self.connection.set_idle(true) {
+                return Ok(None);
+            }
+            let_others_work();
+        }
+        let read = line::read(&mut self.wire, line, most, COMMAND);
+        self.connection.set_idle(false);
+        read
+    }
+
+    fn command(&mut self, line: &str) -> io::Result<Next> {
+        let end = line.find(' ').unwrap_or(line.len());
+        let (name, argument) = line.split_at(end);
+        let argument = argument.trim_matches(' ');
+        let Some((verb, allowed)) = Verb::find(name) else {
+            return Ok(self.mistake(500, "5.5.2", "command unrecognized"));
+        };
+        if !allowed.contains(&self.state) {
+            let why = verb.wants(self.state);
+            self.note(&format!("{name} before its turn. RFC 5321 §4.1.4"));
+            return Ok(self.mistake(503, "5.5.1", why));
+        }
+        let bare = matches!(
+            verb,
+            Verb::Data | Verb::Rset | Verb::Quit | Verb::StartTls
+        );
+        if bare && !argument.is_empty() {
+            let why = format!("{name} takes no argument");
+            return Ok(self.mistake(501, "5.5.4", &why));
+        }
+        match verb {
+            Verb::Helo | Verb::Ehlo => {
+                return Ok(self.hello(argument, verb == Verb::Ehlo));
+            }
+            Verb::Mail => return Ok(self.mail(argument)),
+            Verb::Rcpt => return Ok(self.rcpt(argument)),
+            Verb::Data => return self.data(),
+            Verb::StartTls => return self.start_tls(),
+            Verb::Auth => return self.auth(argument),
+            Verb::Rset => {
+                self.reset();
+                self.reply(250, "2.0.0", "Reset state");
+            }
+            Verb::Noop => self.reply(250, "2.0.0", "OK"),
+            Verb::Quit => {
+                let text = format!("{} closing connection", self.server.name);
+                self.reply(221, "2.0.0", &text);
+                return Ok(Next::End);
+            }
+            // "a server […] MAY return 252": who is there is not told
+            Verb::Vrfy if argument.is_empty() => {
+                return Ok(self.mistake(501, "5.5.4", "VRFY whom?"));
+            }
+            Verb::Vrfy => {
+                let text = "cannot VRFY the user, but will take the message";
+                self.reply(252, "2.5.2", text);
+            }
+            Verb::Expn => {
+                self.reply(502, "5.5.1", "lists are not expanded here");
+            }
+            Verb::Help => self.help(),
+            Verb::NotImplemented => {
+                let text = format!("{name} is not implemented");
+                return Ok(self.mistake(502, "5.5.1", &text));
+            }
+        }
+        Ok(Next::Command)
+    }
+
+    /// HELO and EHLO. RFC 5321 §4.1.1.1
+    fn hello(&mut self, name: &str, extended: bool) -> Next {
+        if name.is_empty() {
+            let why = "a domain or [address] is wanted";
+            return self.mistake(501, "5.5.4", why);
+        }
+        if !is_domain(name) {
+            self.note(&format!(
+                "'{name}' is no domain and no [address]. RFC 5321 §4.1.1.1"
+            ));
+        }
+        self.reset();
+        self.state = State::Greeted;
+        self.helo = name.to_string();
+        self.extended = extended;
+        let pleased = format!("Hello {name}, pleased to meet you");
+        if !extended {
+            self.say(250, &[pleased]);
+            return Next::Command;
+        }
+        let server = self.server;
+        let mut lines = vec![format!("{} {pleased}", server.name)];
+        lines.push("PIPELINING".into());
+        lines.push("8BITMIME".into());
+        lines.push(format!("SIZE {}", server.max_size));
+        lines.push("SMTPUTF8".into());
+        lines.push("ENHANCEDSTATUSCODES".into());
+        if server.identity.is_some() && self.wire.tls().is_none() {
+            lines.push("STARTTLS".into());
+        }
+        if server.users.is_some() && self.wire.tls().is_some() {
+            lines.push("AUTH PLAIN LOGIN".into());
+        }
+        lines.push("HELP".into());
+        self.say(250, &lines);
+        Next::Command
+    }
+
+    fn help(&mut self) {
+        let text = "HELO EHLO MAIL RCPT DATA RSET NOOP QUIT VRFY HELP; \
+                    RFC 5321 has them";
+        self.reply(214, "2.0.0", text);
+    }
+
+    /// STARTTLS. RFC 3207 §4
+    fn start_tls(&mut self) -> io::Result<Next> {
+        if self.server.identity.is_none() {
+            return Ok(self.mistake(502, "5.5.1", "there is no TLS here"));
+        }
+        if self.wire.tls().is_some() {
+            return Ok(self.mistake(503, "5.5.1", "TLS is there already"));
+        }
+        if !self.wire.buffered().is_empty() {
+            self.note(
+                "commands in clear behind STARTTLS are thrown away: anybody \
+                 could have put them in. RFC 3207 §4.2",
+            );
+            self.wire.forget();
+        }
+        self.reply(220, "2.0.0", "Ready to start TLS");
+        self.flush()?;
+        self.secure()?;
+        // "the server MUST discard any knowledge obtained from the client"
+        self.reset();
+        self.state = State::Connected;
+        self.extended = false;
+        self.helo.clear();
+        self.user = None;
+        Ok(Next::Command)
+    }
+
+    /// The TLS handshake.
+    fn secure(&mut self) -> io::Result<()> {
+        let server = self.server;
+        let Some(identity) = &server.identity else { return Ok(()) };
+        self.wire.limit_read_to(HANDSHAKE)?;
+        if let Err(error) = self.wire.accept_tls(identity) {
+            server.trace.fact(|| error.to_string());
+            return Err(io::Error::other("no TLS"));
+        }
+        self.wire.limit_read_to(server.idle)?;
+        if let Some(tls) = self.wire.tls() {
+            server.trace.fact(|| tls.describe());
+            server.trace.why(|| tls::observer("the mail and its envelope"));
+        }
+        Ok(())
+    }
+
+    /// MAIL FROM. RFC 5321 §4.1.1.2
+    fn mail(&mut self, argument: &str) -> Next {
+        let server = self.server;
+        if server.users.is_some() && self.user.is_none() {
+            return self.mistake(530, "5.7.0", "authentication required");
+        }
+        let path = match path(argument, "FROM:") {
+            Ok(path) => path,
+            Err(why) => return self.mistake(501, "5.1.7", &why),
+        };
+        let mut envelope = Envelope::default();
+        for (key, value) in &path.parameters {
+            let key = key.to_ascii_uppercase();
+            match (key.as_str(), value.to_ascii_uppercase().as_str()) {
+                ("BODY", "8BITMIME") => envelope.eight_bit = true,
+                ("BODY", "7BIT") => {}
+                ("SMTPUTF8", "") => envelope.utf8 = true,
+                ("AUTH", _) if server.users.is_some() => {} // RFC 4954 §5
+                ("SIZE", size) => match size.parse::<u64>() {
+                    Ok(size) if size > server.max_size => {
+                        let why = "the message would be too big";
+                        self.reply(552, "5.3.4", why);
+                        return Next::Command;
+                    }
+                    Ok(_) => {}
+                    Err(_) => {
+                        return self.mistake(501, "5.5.4", "SIZE is a number");
+                    }
+                },
+                ("BODY", _) => {
+                    return self.mistake(501, "5.5.4", "7BIT or 8BITMIME");
+                }
+                _ => {
+                    let why = format!("{key} is not known here");
+                    return self.mistake(555, "5.5.4", &why);
+                }
+            }
+        }
+        if self.is_refused(&path, envelope.utf8) {
+            return Next::Command;
+        }
+        let shown =
+            path.address.as_ref().map_or("<>".into(), Address::to_string);
+        envelope.from = path.address;
+        self.envelope = envelope;
+        self.state = State::Mail;
+        self.reply(250, "2.1.0", &format!("{shown} ... Sender ok"));
+        Next::Command
+    }
+
+    /// RCPT TO. RFC 5321 §4.1.1.3
+    fn rcpt(&mut self, argument: &str) -> Next {
+        let server = self.server;
+        let path = match path(argument, "TO:") {
+            Ok(path) => path,
+            Err(why) => return self.mistake(501, "5.1.3", &why),
+        };
+        if let Some((key, _)) = path.parameters.first() {
+            let why = format!("{key} is not known here");
+            return self.mistake(555, "5.5.4", &why);
+        }
+        if self.envelope.to.len() >= server.max_recipients {
+            self.reply(452, "4.5.3", "too many recipients");
+            return Next::Command;
+        }
+        if self.is_refused(&path, self.envelope.utf8) {
+            return Next::Command;
+        }
+        let Some(address) = path.address else {
+            return self.mistake(501, "5.1.3", "a recipient has an address");
+        };
+        if !server.is_ours(&address) {
+            let why = format!("{address} ... we do not relay");
+            self.reply(550, "5.7.1", &why);
+            return Next::Command;
+        }
+        self.reply(250, "2.1.5", &format!("{address} ... Recipient ok"));
+        self.envelope.to.push(address);
+        self.state = State::Rcpt;
+        Next::Command
+    }
+
+    /// What is the same for both paths. True: it was answered with a no.
+    fn is_refused(&mut self, path: &Path, utf8: bool) -> bool {
+        for note in &path.notes {
+            self.note(note);
+        }
+        let Some(address) = &path.address else { return false };
+        if !address.is_ascii() && !utf8 {
+            let why = format!("{address} ... SMTPUTF8 was not asked for");
+            self.reply(553, "5.6.7", &why); // RFC 6531 §3.5
+            return true;
+        }
+        if let Some(code) = self.server.refusal(address) {
+            let enhanced = format!("{}.2.0", code / 100);
+            let why = format!("{address} ... refused, as --refuse says");
+            self.reply(code, &enhanced, &why);
+            return true;
+        }
+        false
+    }
+
+    /// RSET's work.
+    fn reset(&mut self) {
+        self.envelope = Envelope::default();
+        if self.state != State::Connected {
+            self.state = State::Greeted;
+        }
+    }
+
+    /// A reply to what should not have been said; too many end it.
+    fn mistake(&mut self, code: u16, enhanced: &str, text: &str) -> Next {
+        self.reply(code, enhanced, text);
+        self.mistakes += 1;
+        if self.mistakes < MAX_MISTAKES {
+            return Next::Command;
+        }
+        self.reply(421, "4.7.0", "too many mistakes, closing");
+        Next::End
+    }
+
+    /// A reply, with the enhanced code where EHLO announced them: RFC 2034.
+    fn reply(&mut self, code: u16, enhanced: &str, text: &str) {
+        match self.extended {
+            true => self.say(code, &[format!("{enhanced} {text}")]),
+            false => self.say(code, &[text.to_string()]),
+        }
+    }
+
+    /// A reply of one or more lines. RFC 5321 §4.2
+    fn say(&mut self, code: u16, lines: &[String]) {
+        for (i, text) in lines.iter().enumerate() {
+            let hyphen = if i + 1 < lines.len() { '-' } else { ' ' };
+            let line = format!("{code}{hyphen}{text}");
+            self.show(Party::Server, line.as_bytes(), explain::reply);
+            self.pending.extend_from_slice(line.as_bytes());
+            self.pending.extend_from_slice(b"\r\n");
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        let sent = self.wire.send_all(&self.pending);
+        self.pending.clear();
+        sent
+    }
+
+    /// A line of the transcript, the state beside it.
+    fn show(&self, party: Party, line: &[u8], note: fn(&[u8]) -> String) {
+        let (trace, number) = (&self.server.trace, self.connection.number);
+        trace.text_of(party, number, line, || {
+            let state = self.state.name();
+            match trace.explains() {
+                true => format!("[{state}] {}", note(line)),
+                false => format!("[{state}]"),
+            }
+        });
+    }
+
+    /// What a standard has to say about the client.
+    fn note(&self, text: &str) {
+        let (trace, number) = (&self.server.trace, self.connection.number);
+        trace.fact(|| match number {
+            1 => format!("note: {text}"),
+            number => format!("#{number} note: {text}"),
+        });
+    }
+}
+
+/// `AUTH PLAIN ********`
+fn blotted(line: &[u8]) -> Vec<u8> {
+    let shown = &line[..line.len().min(MAX_INITIAL)];
+    let mut words = shown.split(|b| *b == b' ');
+    let first = [words.next(), words.next()];
+    let mut first = first.into_iter().flatten().collect::<Vec<_>>().join(&b' ');
+    if words.next().is_some() {
+        first.extend_from_slice(b" ");
+        first.extend_from_slice(BLOT.as_bytes());
+    }
+    first
+}
