@@ -7,25 +7,26 @@
 //! write and handshake waits in poll(2) as long as the socket's own time
 //! limit allows *in all*, however slowly the other side's bytes drip.
 //!
-//! Read `Trust`, `connect`, `Tls::run`; `openssl.rs` lists the functions.
+//! Read `Tls::run`, then `peer.rs` for both sides' handshakes and `verify.rs`
+//! for what was wrong with a certificate; `openssl.rs` lists the functions.
 
 mod openssl;
+mod peer;
+mod verify;
 
 use std::cell::Cell;
-use std::ffi::{CStr, CString, c_char, c_int, c_void};
+use std::ffi::{CStr, CString, c_char, c_int};
 use std::io::{self, ErrorKind};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpStream};
+use std::net::TcpStream;
 use std::os::fd::AsRawFd;
-use std::ptr::{NonNull, null, null_mut};
+use std::ptr::{NonNull, null_mut};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::args::{Args, text};
 use crate::error::{Error, is_timeout};
 use crate::net;
-use crate::output::say;
-use crate::wire::Wire;
 use openssl::{OpenSsl, Ssl, SslCtx, openssl};
+pub use peer::{Identity, Trust, connect};
 
 /// The owner of an SSL_CTX: what connections have in common.
 struct Context {
@@ -71,157 +72,6 @@ impl Drop for Context {
     fn drop(&mut self) {
         // SAFETY: the context is ours, and nobody has it after this.
         unsafe { (self.library.SSL_CTX_free)(self.context.as_ptr()) };
-    }
-}
-
-/// Whom a client believes: the authorities of the system's store and of
-/// `--ca-file`; with `--insecure` anybody.
-#[derive(Clone, Default)]
-pub struct Trust {
-    ca_file: Option<String>,
-    pub insecure: bool,
-}
-
-impl Trust {
-    /// Reads `--ca-file` and `--insecure`.
-    pub fn from_args(args: &mut Args) -> Result<Trust, Error> {
-        let ca_file = args.value("--ca-file", text)?;
-        Ok(Trust { ca_file, insecure: args.flag("--insecure") })
-    }
-
-    /// The same, but whoever answers will do.
-    pub fn anybody(&self) -> Trust {
-        Trust { ca_file: self.ca_file.clone(), insecure: true }
-    }
-
-    /// Says loudly that nobody was asked to prove who he is.
-    pub fn warn(&self, wire: &Wire, host: &str) {
-        if self.insecure {
-            let why = wire.tls().and_then(Tls::unverified);
-            let why = why.unwrap_or_else(|| "nothing was verified".into());
-            say(format!(
-                "topdown: --insecure: whoever answers as {host} may be \
-                 anybody: {why}"
-            ));
-        }
-    }
-
-    fn context(&self) -> Result<Context, Error> {
-        let context = Context::new(false)?;
-        let (library, raw) = (context.library, context.context.as_ptr());
-        let mode = match self.insecure {
-            true => openssl::VERIFY_NONE,
-            false => openssl::VERIFY_PEER,
-        };
-        // SAFETY: the context is alive; no callback is given.
-        unsafe {
-            (library.SSL_CTX_set_default_verify_paths)(raw);
-            (library.SSL_CTX_set_verify)(raw, mode, null());
-        }
-        if let Some(file) = &self.ca_file {
-            let name = c_string(file)?;
-            let load = library.SSL_CTX_load_verify_locations;
-            // SAFETY: the context and the C string are alive.
-            if unsafe { load(raw, name.as_ptr(), null()) } != 1 {
-                return Err(unreadable("--ca-file", file, library));
-            }
-        }
-        Ok(context)
-    }
-}
-
-/// A client's handshake over a connection: `host` is sent as the name that
-/// is wanted (SNI), and the certificate must be for it. The socket's own
-/// read time limit is the handshake's.
-pub fn connect(
-    trust: &Trust,
-    socket: &Arc<TcpStream>,
-    host: &str,
-) -> Result<Tls, Error> {
-    let context = trust.context()?;
-    let tls = Tls::new(&context, socket)?;
-    let host = host.trim_matches(['[', ']']).trim_end_matches('.');
-    let name = c_string(host)?;
-    let (library, ssl) = (tls.library, tls.ssl.as_ptr());
-    // SAFETY: all pointers are to what is alive; OpenSSL copies the name,
-    // though SSL_ctrl's type does not say so.
-    let set = unsafe {
-        match host.parse::<IpAddr>() {
-            Ok(_) => {
-                let param = (library.SSL_get0_param)(ssl);
-                let set = library.X509_VERIFY_PARAM_set1_ip_asc;
-                set(param, name.as_ptr())
-            }
-            Err(_) => {
-                let pointer = name.as_ptr().cast_mut().cast::<c_void>();
-                let sni = openssl::CTRL_SET_TLSEXT_HOSTNAME;
-                (library.SSL_ctrl)(ssl, sni, 0, pointer);
-                (library.SSL_set1_host)(ssl, name.as_ptr())
-            }
-        }
-    };
-    if set != 1 {
-        return Err(Error::Usage(format!("'{host}' cannot be verified")));
-    }
-    let limit = socket.read_timeout().ok().flatten();
-    // SAFETY: the connection is alive.
-    match tls.run(limit, || unsafe { (library.SSL_connect)(ssl) }) {
-        Ok(_) => Ok(tls),
-        Err(source) => {
-            let doing = format!("TLS with {host}");
-            Err(match tls.unverified() {
-                Some(why) => Error::protocol(doing, why),
-                None => told(doing, source),
-            })
-        }
-    }
-}
-
-/// A server's certificate and key.
-pub struct Identity(Context);
-
-impl Identity {
-    /// Reads `--tls-cert` and `--tls-key`, PEM files both; the first may
-    /// hold the chain, and the key, too.
-    pub fn from_args(args: &mut Args) -> Result<Option<Identity>, Error> {
-        let certificate = args.value("--tls-cert", text)?;
-        let key = args.value("--tls-key", text)?;
-        let Some(certificate) = certificate else {
-            return match key {
-                Some(_) => {
-                    Err(Error::Usage("--tls-key goes with --tls-cert".into()))
-                }
-                None => Ok(None),
-            };
-        };
-        let key = key.unwrap_or_else(|| certificate.clone());
-        let context = Context::new(true)?;
-        let (library, raw) = (context.library, context.context.as_ptr());
-        let (file, name) = (c_string(&certificate)?, c_string(&key)?);
-        let load = library.SSL_CTX_use_certificate_chain_file;
-        // SAFETY: the context and the C string are alive.
-        if unsafe { load(raw, file.as_ptr()) } != 1 {
-            return Err(unreadable("--tls-cert", &certificate, library));
-        }
-        let load = library.SSL_CTX_use_PrivateKey_file;
-        let pem = openssl::FILETYPE_PEM;
-        // SAFETY: as above. (It also checks that the two belong together.)
-        if unsafe { load(raw, name.as_ptr(), pem) } != 1 {
-            return Err(unreadable("--tls-key", &key, library));
-        }
-        Ok(Some(Identity(context)))
-    }
-
-    /// A server's handshake. The socket's own read time limit is its limit.
-    pub fn accept(&self, socket: &Arc<TcpStream>) -> Result<Tls, Error> {
-        let tls = Tls::new(&self.0, socket)?;
-        let limit = socket.read_timeout().ok().flatten();
-        let (library, ssl) = (tls.library, tls.ssl.as_ptr());
-        // SAFETY: the connection is alive.
-        match tls.run(limit, || unsafe { (library.SSL_accept)(ssl) }) {
-            Ok(_) => Ok(tls),
-            Err(source) => Err(told("TLS handshake".into(), source)),
-        }
     }
 }
 
@@ -380,88 +230,6 @@ impl Tls {
         };
         format!("{version}, {cipher}")
     }
-
-    /// Why the other side's certificate is not to be believed, in words;
-    /// `None` when it is.
-    pub fn unverified(&self) -> Option<String> {
-        let (library, ssl) = (self.library, self.ssl.as_ptr());
-        // SAFETY: the SSL is alive.
-        let result = unsafe { (library.SSL_get_verify_result)(ssl) };
-        // the codes of x509_vfy.h
-        Some(match result {
-            0 => return None,
-            9 => "the certificate is not valid yet".into(),
-            10 => "the certificate has expired".into(),
-            18 => "the certificate is self-signed (--ca-file would trust it)"
-                .into(),
-            19..=21 => "the certificate is of an unknown authority \
-                (--ca-file names one to trust)"
-                .into(),
-            62 | 64 => match self.certificate_names().join(", ") {
-                none if none.is_empty() => {
-                    "the certificate is for another name".into()
-                }
-                names => format!("the certificate is for {names}"),
-            },
-            code => {
-                // SAFETY: it answers with a constant string for any number.
-                let text = unsafe {
-                    owned((library.X509_verify_cert_error_string)(code))
-                };
-                format!("the certificate cannot be verified: {text}")
-            }
-        })
-    }
-
-    /// The names and addresses that the other side's certificate is for: its
-    /// subjectAltName. RFC 5280 §4.2.1.6
-    fn certificate_names(&self) -> Vec<String> {
-        let library = self.library;
-        let mut found = Vec::new();
-        // SAFETY: each object is asked of the one before, checked for null,
-        // and freed once; what is copied lies within it.
-        unsafe {
-            let get = library.SSL_get1_peer_certificate;
-            let certificate = get(self.ssl.as_ptr());
-            if certificate.is_null() {
-                return found;
-            }
-            let nid = openssl::NID_SUBJECT_ALT_NAME;
-            let get = library.X509_get_ext_d2i;
-            let names = get(certificate, nid, null_mut(), null_mut());
-            (library.X509_free)(certificate);
-            if names.is_null() {
-                return found;
-            }
-            for i in 0..(library.OPENSSL_sk_num)(names) {
-                let name = (library.OPENSSL_sk_value)(names, i);
-                let mut kind = 0;
-                let get = library.GENERAL_NAME_get0_value;
-                let value = get(name, &raw mut kind);
-                if !matches!(kind, openssl::GEN_DNS | openssl::GEN_IPADD) {
-                    continue;
-                }
-                let start = (library.ASN1_STRING_get0_data)(value);
-                let length = (library.ASN1_STRING_length)(value);
-                let bytes = std::slice::from_raw_parts(start, length as usize);
-                found.push(name_or_address(kind, bytes));
-            }
-            (library.GENERAL_NAMES_free)(names);
-        }
-        found
-    }
-}
-
-fn name_or_address(kind: c_int, bytes: &[u8]) -> String {
-    if kind == openssl::GEN_IPADD {
-        if let Ok(v4) = <[u8; 4]>::try_from(bytes) {
-            return Ipv4Addr::from(v4).to_string();
-        }
-        if let Ok(v6) = <[u8; 16]>::try_from(bytes) {
-            return Ipv6Addr::from(v6).to_string();
-        }
-    }
-    String::from_utf8_lossy(bytes).into_owned()
 }
 
 impl Drop for Tls {

@@ -149,14 +149,16 @@ impl Mailbox {
             let text = text.escape_debug();
             return Err(format!("a control character in '{text}'"));
         }
-        let (name, address) = match text.split_once('<') {
-            // (a quoted local part may hold a bracket)
-            Some((name, rest)) if !name.contains('@') => {
+        if let Ok(address) = Address::parse(text.trim()) {
+            return Ok(Mailbox { name: String::new(), address });
+        }
+        let (name, address) = match text.rsplit_once('<') {
+            Some((name, rest)) => {
                 let bad = || format!("no '>' ends '{text}'");
                 let address = rest.trim_end().strip_suffix('>');
                 (name.trim(), address.ok_or_else(bad)?)
             }
-            _ => ("", text.trim()),
+            None => ("", text.trim()),
         };
         if address.contains(',') && !address.starts_with('"') {
             return Err(format!("one address at a time, not '{text}'"));

@@ -14,7 +14,8 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use super::address::Address;
-use super::message::{Message, RawFile};
+use super::content::RawFile;
+use super::message::Message;
 use crate::error::{Doing, Error};
 
 const FROM: &str = "X-Envelope-From:";

@@ -1,26 +1,29 @@
 //! The client's half of the conversation with one server, from its greeting
 //! to QUIT. RFC 5321 §3, KR 2.3.1
 //!
-//! Read `converse`, whose steps are those of the dialogue in the book, with
-//! STARTTLS (RFC 3207) and AUTH (RFC 4954) between.
+//! Read `converse`, whose steps are those of the dialogue in the book;
+//! STARTTLS (RFC 3207) and AUTH (RFC 4954), which come between, are in
+//! `secure.rs`.
+
+mod offers;
+mod secure;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::address::Address;
-use super::auth::{BLOT, Login, MAX_INITIAL};
+use super::auth::{BLOT, Login};
 use super::explain;
 use super::message::Message;
 use super::reply::Reply;
 use super::stuffing::Stuffer;
-use crate::base64;
 use crate::error::{Doing, Error, is_gone};
 use crate::net;
-use crate::output::say;
-use crate::tls::{self, Trust};
+use crate::tls::Trust;
 use crate::trace::{Party, Trace};
 use crate::wire::Wire;
+use offers::Offers;
 
 // "An SMTP client MUST provide a timeout mechanism. It MUST use per-command
 // timeouts" RFC 5321 §4.5.3.2, where these are the minima.
@@ -113,45 +116,6 @@ enum Stop {
 impl From<Error> for Stop {
     fn from(error: Error) -> Stop {
         Stop::Fault(error)
-    }
-}
-
-/// What the server says that it can do, behind EHLO.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct Offers {
-    extended: bool,
-    start_tls: bool,
-    pipelining: bool,
-    eight_bit: bool,
-    utf8: bool,
-    /// SIZE, and its limit (0: none told). RFC 1870
-    size: Option<u64>,
-    /// AUTH's mechanisms, in upper case.
-    mechanisms: Vec<String>,
-}
-
-impl Offers {
-    /// `ehlo-keyword *( SP ehlo-param )`, a line each behind the first.
-    fn parse(reply: &Reply) -> Offers {
-        let mut offers = Offers { extended: true, ..Offers::default() };
-        for line in &reply.lines[1..] {
-            // (AUTH= is an old spelling)
-            let line = line.to_ascii_uppercase().replace("AUTH=", "AUTH ");
-            let mut words = line.split_whitespace();
-            match words.next().unwrap_or_default() {
-                "STARTTLS" => offers.start_tls = true,
-                "PIPELINING" => offers.pipelining = true,
-                "8BITMIME" => offers.eight_bit = true,
-                "SMTPUTF8" => offers.utf8 = true,
-                "SIZE" => {
-                    let limit = words.next().and_then(|n| n.parse().ok());
-                    offers.size = Some(limit.unwrap_or(0));
-                }
-                "AUTH" => offers.mechanisms.extend(words.map(String::from)),
-                _ => {}
-            }
-        }
-        offers
     }
 }
 
@@ -261,114 +225,6 @@ impl<'a> Dialogue<'a> {
         }
         let reply = self.command(&format!("HELO {}", self.helo))?;
         self.expect("HELO", 250, reply)
-    }
-
-    fn start_tls(&mut self) -> Result<(), Stop> {
-        let manner = self.manner;
-        match manner.mode {
-            Mode::Off | Mode::Implicit => return self.may_authenticate(),
-            Mode::StartTls if !self.offers.start_tls => {
-                let why = "the server offers no STARTTLS: nothing was sent";
-                return Err(Error::protocol(self.host, why).into());
-            }
-            Mode::Auto if !self.offers.start_tls => {
-                return self.may_authenticate();
-            }
-            Mode::Auto | Mode::StartTls => {}
-        }
-        let reply = self.command("STARTTLS")?;
-        self.expect("STARTTLS", 220, reply)?;
-        // Whoever sits between could put replies in here, in clear, for us
-        // to take for the server's own under TLS.
-        if !self.wire.buffered().is_empty() {
-            let why = "something was injected behind the reply to STARTTLS";
-            return Err(Error::protocol(self.host, why).into());
-        }
-        self.secure()?;
-        // "The client MUST discard any knowledge obtained from the server,
-        // such as the list of SMTP service extensions, which was not
-        // obtained from the TLS negotiation itself." RFC 3207 §4.2
-        self.hello()
-    }
-
-    /// A password goes out in TLS only.
-    fn may_authenticate(&self) -> Result<(), Stop> {
-        let exposed = self.manner.login.is_some() && self.wire.tls().is_none();
-        if exposed && !self.manner.insecure_auth {
-            let why = "without TLS the password would be for all to read: it \
-                       was not sent (--insecure-auth would)";
-            return Err(Error::protocol(self.host, why).into());
-        }
-        Ok(())
-    }
-
-    fn secure(&mut self) -> Result<(), Error> {
-        let (manner, host, trace) = (self.manner, self.host, self.trace);
-        let limit = manner.timeout.unwrap_or(COMMAND);
-        self.wire.limit_read_to(limit).doing(|| "prepare the socket")?;
-        let trust = match manner.opportunistic {
-            true => &manner.trust.anybody(),
-            false => &manner.trust,
-        };
-        trace.message(Party::Client, || "TLS: client hello".into());
-        self.wire.start_tls(trust, host)?;
-        trace.message(Party::Server, || "TLS: server hello".into());
-        if manner.opportunistic {
-            let tls = self.wire.tls();
-            let why = tls.and_then(tls::Tls::unverified);
-            let why = why.map_or_else(String::new, |why| format!(": {why}"));
-            say(format!(
-                "topdown mail-client: encrypted, but nobody was \
-                 authenticated as {host} (RFC 7435){why}"
-            ));
-        } else {
-            manner.trust.warn(&self.wire, host);
-        }
-        if let Some(tls) = self.wire.tls() {
-            trace.fact(|| format!("{} with {host}", tls.describe()));
-            trace.why(|| tls::observer("the mail and its envelope"));
-        }
-        Ok(())
-    }
-
-    /// AUTH PLAIN, else LOGIN. RFC 4954 §4
-    fn authenticate(&mut self, login: &Login) -> Result<(), Stop> {
-        let offered = |name: &str| {
-            self.offers.mechanisms.iter().any(|mechanism| mechanism == name)
-        };
-        let reply = if offered("PLAIN") {
-            let plain = login.plain();
-            let whole = format!("AUTH PLAIN {plain}");
-            if whole.len() + 2 <= MAX_INITIAL {
-                self.secret(&whole, "AUTH PLAIN ")?
-            } else {
-                self.challenge("AUTH PLAIN")?;
-                self.secret(&plain, "")?
-            }
-        } else if offered("LOGIN") {
-            self.challenge("AUTH LOGIN")?;
-            let user = base64::encode(login.user.as_bytes());
-            let reply = self.secret(&user, "")?;
-            self.expect("AUTH", 334, reply)?;
-            let password = base64::encode(login.password.as_bytes());
-            self.secret(&password, "")?
-        } else {
-            let why = match self.offers.mechanisms.as_slice() {
-                [] => "the server offers no AUTH here".to_string(),
-                some => format!(
-                    "the server offers AUTH by {} only; PLAIN and LOGIN are \
-                     spoken here",
-                    some.join(", ")
-                ),
-            };
-            return Err(Error::protocol(self.host, why).into());
-        };
-        self.expect("AUTH", 235, reply)
-    }
-
-    fn challenge(&mut self, command: &str) -> Result<(), Stop> {
-        let reply = self.command(command)?;
-        self.expect("AUTH", 334, reply)
     }
 
     /// MAIL and RCPT: a verdict for each recipient, `Accepted` for now.
@@ -548,24 +404,4 @@ fn refused(step: &'static str, reply: Reply) -> Stop {
 
 fn failed(source: std::io::Error) -> Error {
     Error::Io { doing: "send the message".into(), source }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_ehlo_offers() {
-        let lines = "h\nSIZE 100\nauth=LOGIN\nAUTH plain XOAUTH2\nStartTLS\nX"
-            .lines()
-            .map(String::from)
-            .collect();
-        let offers = Offers::parse(&Reply { code: 250, lines });
-        assert_eq!(offers.size, Some(100));
-        assert_eq!(offers.mechanisms, ["LOGIN", "PLAIN", "XOAUTH2"]);
-        assert!(offers.start_tls && !offers.pipelining && !offers.utf8);
-        let alone = Reply { code: 250, lines: vec!["h".into()] };
-        let extended = Offers { extended: true, ..Offers::default() };
-        assert_eq!(Offers::parse(&alone), extended);
-    }
 }

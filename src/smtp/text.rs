@@ -277,12 +277,12 @@ mod tests {
     fn header_words_rfc_2047() {
         assert_eq!(unstructured("Subject", "hi you"), "Subject: hi you\r\n");
         assert_eq!(
-            unstructured("Subject", "Grüße"),
-            "Subject: =?utf-8?Q?Gr=C3=BC=C3=9Fe?=\r\n"
+            unstructured("Subject", "A small café on the corner"),
+            "Subject: =?utf-8?Q?A_small_caf=C3=A9_on_the_corner?=\r\n"
         );
         assert_eq!(
             unstructured("Subject", "=?x?="),
-            "Subject: =?utf-8?Q?=3D=3Fx=3F=3D?=\r\n"
+            "Subject: =?utf-8?B?PT94Pz0=?=\r\n"
         );
         for text in [
             "word ".repeat(60).trim_end().to_string(),
