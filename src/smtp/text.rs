@@ -14,8 +14,9 @@ pub const MAX_LINE: usize = 998;
 /// than 76 characters long." RFC 2045 §6.7; the same goes for base64 (§6.8)
 /// and for header lines with encoded words (RFC 2047 §2).
 pub const MAX_ENCODED_LINE: usize = 76;
-/// "An 'encoded-word' may not be more than 75 characters long" RFC 2047 §2
-const MAX_ENCODED_WORD: usize = 75;
+/// "An 'encoded-word' may not be more than 75 characters long" RFC 2047 §2;
+/// here a little less, so that a field's name stands before it on the line.
+const MAX_WORD: usize = 64;
 
 /// A body as it travels, and how it was made: its
 /// Content-Transfer-Encoding. RFC 2045 §6
@@ -109,7 +110,7 @@ pub fn base64_length(octets: u64) -> u64 {
 
 /// A header field of free text, such as Subject, with its CRLF.
 pub fn unstructured(name: &str, text: &str) -> String {
-    let long = |word: &str| word.len() > MAX_ENCODED_LINE;
+    let long = |word: &str| word.len() > MAX_WORD;
     let plain = text.is_ascii()
         && !text.contains("=?")
         && !text.starts_with(' ')
@@ -151,7 +152,7 @@ pub fn phrase(name: &str) -> Vec<String> {
     if name.split(' ').all(atom) {
         return name.split(' ').map(String::from).collect();
     }
-    if name.is_ascii() && name.len() < MAX_ENCODED_WORD {
+    if name.is_ascii() && name.len() < MAX_WORD {
         let escaped = name.replace('\\', "\\\\").replace('"', "\\\"");
         return vec![format!("\"{escaped}\"")];
     }
@@ -161,7 +162,7 @@ pub fn phrase(name: &str) -> Vec<String> {
 /// `=?utf-8?Q?Gr=C3=BC=C3=9Fe?=`, in as many words as it takes; each is
 /// whole by itself, so that no character is divided. RFC 2047 §2, §5
 pub fn encoded_words(text: &str) -> Vec<String> {
-    let room = MAX_ENCODED_WORD - "=?utf-8?Q??=".len();
+    let room = MAX_WORD - "=?utf-8?Q??=".len();
     let quoted = |text: &str| -> String {
         let safe = |b: u8| b.is_ascii_alphanumeric() || b"!*+-/".contains(&b);
         let octet = |b| match b {
