@@ -19,8 +19,6 @@ pub enum X509 {}
 
 // ssl.h
 pub const FILETYPE_PEM: c_int = 1;
-pub const VERIFY_NONE: c_int = 0;
-pub const VERIFY_PEER: c_int = 1;
 pub const ERROR_SSL: c_int = 1;
 pub const ERROR_WANT_READ: c_int = 2;
 pub const ERROR_WANT_WRITE: c_int = 3;
@@ -72,7 +70,6 @@ functions! {
     SSL_CTX_set_default_verify_paths: fn(*mut SslCtx) -> c_int;
     SSL_CTX_load_verify_locations:
         fn(*mut SslCtx, *const c_char, *const c_char) -> c_int;
-    SSL_CTX_set_verify: fn(*mut SslCtx, c_int, *const c_void);
     SSL_CTX_use_certificate_chain_file:
         fn(*mut SslCtx, *const c_char) -> c_int;
     SSL_CTX_use_PrivateKey_file:

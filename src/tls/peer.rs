@@ -48,15 +48,8 @@ impl Trust {
     fn context(&self) -> Result<Context, Error> {
         let context = Context::new(false)?;
         let (library, raw) = (context.library, context.context.as_ptr());
-        let mode = match self.insecure {
-            true => openssl::VERIFY_NONE,
-            false => openssl::VERIFY_PEER,
-        };
-        // SAFETY: the context is alive; no callback is given.
-        unsafe {
-            (library.SSL_CTX_set_default_verify_paths)(raw);
-            (library.SSL_CTX_set_verify)(raw, mode, null());
-        }
+        // SAFETY: the context is alive.
+        unsafe { (library.SSL_CTX_set_default_verify_paths)(raw) };
         if let Some(file) = &self.ca_file {
             let name = c_string(file)?;
             let load = library.SSL_CTX_load_verify_locations;
@@ -104,15 +97,14 @@ pub fn connect(
     }
     let limit = socket.read_timeout().ok().flatten();
     // SAFETY: the connection is alive.
-    match tls.run(limit, || unsafe { (library.SSL_connect)(ssl) }) {
-        Ok(_) => Ok(tls),
-        Err(source) => {
-            let doing = format!("TLS with {host}");
-            Err(match tls.unverified() {
-                Some(why) => Error::protocol(doing, why),
-                None => told(doing, source),
-            })
-        }
+    let shaken = tls.run(limit, || unsafe { (library.SSL_connect)(ssl) });
+    let doing = || format!("TLS with {host}");
+    shaken.map_err(|source| told(doing(), source))?;
+    // OpenSSL has verified chain and name, and goes on whatever came of it,
+    // so that the certificate's names can be told. Nothing was sent yet.
+    match tls.unverified() {
+        Some(why) if !trust.insecure => Err(Error::protocol(doing(), why)),
+        _ => Ok(tls),
     }
 }
 

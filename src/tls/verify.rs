@@ -7,6 +7,9 @@ use std::ptr::null_mut;
 use super::openssl;
 use super::{Tls, owned};
 
+/// Of a certificate so many names are told.
+const MAX_NAMES: c_int = 10;
+
 impl Tls {
     /// Why the other side's certificate is not to be believed, in words;
     /// `None` when it is.
@@ -16,7 +19,9 @@ impl Tls {
         let result = unsafe { (library.SSL_get_verify_result)(ssl) };
         // the codes of x509_vfy.h
         Some(match result {
-            0 => return None,
+            // (no certificate, nothing to verify)
+            0 if self.has_certificate() => return None,
+            0 => "the server shows no certificate".into(),
             9 => "the certificate is not valid yet".into(),
             10 => "the certificate has expired".into(),
             18 => "the certificate is self-signed (--ca-file would trust it)"
@@ -40,7 +45,19 @@ impl Tls {
         })
     }
 
-    /// The names and addresses that the other side's certificate is for: its
+    fn has_certificate(&self) -> bool {
+        let library = self.library;
+        // SAFETY: the SSL is alive; the certificate is ours to free, and
+        // null is free to be freed.
+        unsafe {
+            let get = library.SSL_get1_peer_certificate;
+            let certificate = get(self.ssl.as_ptr());
+            (library.X509_free)(certificate);
+            !certificate.is_null()
+        }
+    }
+
+    /// The first names and addresses that the other side's certificate is for: its
     /// subjectAltName. RFC 5280 §4.2.1.6
     fn certificate_names(&self) -> Vec<String> {
         let library = self.library;
@@ -60,7 +77,8 @@ impl Tls {
             if names.is_null() {
                 return found;
             }
-            for i in 0..(library.OPENSSL_sk_num)(names) {
+            let count = (library.OPENSSL_sk_num)(names);
+            for i in 0..count.min(MAX_NAMES) {
                 let name = (library.OPENSSL_sk_value)(names, i);
                 let mut kind = 0;
                 let get = library.GENERAL_NAME_get0_value;
@@ -70,6 +88,9 @@ impl Tls {
                 }
                 let start = (library.ASN1_STRING_get0_data)(value);
                 let length = (library.ASN1_STRING_length)(value);
+                if start.is_null() || length <= 0 {
+                    continue;
+                }
                 let bytes = std::slice::from_raw_parts(start, length as usize);
                 found.push(name_or_address(kind, bytes));
             }

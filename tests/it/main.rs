@@ -6,9 +6,14 @@
 mod cli;
 mod dns;
 mod harness;
+mod mail_client;
+mod mail_disk;
+mod mail_peers;
+mod mail_server;
 mod peers;
 mod proxy_faults;
 mod proxy_peers;
+mod tls;
 mod upper_case;
 mod web_cache;
 mod web_client;
