@@ -82,7 +82,10 @@ pub struct Tls {
     library: &'static OpenSsl,
     ssl: NonNull<Ssl>,
     socket: Arc<TcpStream>,
-    broken: Cell<bool>,
+    /// After a fault OpenSSL must not be asked again: neither way, or (when
+    /// the system could not send) to write.
+    no_reads: Cell<bool>,
+    no_writes: Cell<bool>,
 }
 
 // SAFETY: one thread at a time may use an SSL, whichever it is. (The raw
@@ -98,8 +101,9 @@ impl Tls {
         let Some(ssl) = NonNull::new(ssl) else {
             return Err(Error::protocol("TLS", reason(library)));
         };
-        let (socket, broken) = (socket.clone(), Cell::new(false));
-        let tls = Tls { library, ssl, socket, broken };
+        let (no_reads, no_writes) = (Cell::new(false), Cell::new(false));
+        let socket = socket.clone();
+        let tls = Tls { library, ssl, socket, no_reads, no_writes };
         let doing = |source| Error::Io { doing: "TLS".into(), source };
         tls.socket.set_nonblocking(true).map_err(doing)?;
         // SAFETY: the SSL is alive, and so is the descriptor as long as it:
@@ -142,11 +146,26 @@ impl Tls {
             }
             let fd = self.socket.as_raw_fd();
             net::poll(&mut [libc::pollfd { fd, events, revents: 0 }], left)?;
+            // the end, before OpenSSL sees it and takes the connection for
+            // lost: at a graceful stop there is a last word to be sent
+            if events == libc::POLLIN && self.is_at_end() {
+                return Err(ErrorKind::UnexpectedEof.into());
+            }
         }
     }
 
+    /// Does the socket have nothing more to give?
+    fn is_at_end(&self) -> bool {
+        let mut byte = 0u8;
+        let flags = libc::MSG_PEEK | libc::MSG_DONTWAIT;
+        let fd = self.socket.as_raw_fd();
+        // SAFETY: the call writes at most one byte to a byte that is alive.
+        unsafe { libc::recv(fd, (&raw mut byte).cast(), 1, flags) == 0 }
+    }
+
     fn fault(&self, error: c_int, system: io::Error) -> io::Error {
-        self.broken.set(true);
+        self.no_writes.set(true);
+        self.no_reads.set(error == openssl::ERROR_SSL);
         if error != openssl::ERROR_SSL {
             return match system.raw_os_error() {
                 None | Some(0) => ErrorKind::UnexpectedEof.into(),
@@ -163,7 +182,7 @@ impl Tls {
 
     /// Reads what there is, once there is something.
     pub fn read(&self, out: &mut [u8]) -> io::Result<usize> {
-        if self.broken.get() {
+        if self.no_reads.get() {
             return Err(ErrorKind::UnexpectedEof.into());
         }
         let most = c_int::try_from(out.len()).unwrap_or(c_int::MAX);
@@ -179,7 +198,7 @@ impl Tls {
         let (write, ssl) = (self.library.SSL_write, self.ssl.as_ptr());
         let limit = self.socket.write_timeout()?;
         while !bytes.is_empty() {
-            if self.broken.get() {
+            if self.no_writes.get() {
                 return Err(ErrorKind::BrokenPipe.into());
             }
             let most = c_int::try_from(bytes.len()).unwrap_or(c_int::MAX);
@@ -213,7 +232,7 @@ impl Tls {
 
     /// Says that we send no more: close_notify. RFC 8446 §6.1
     pub fn close(&self) {
-        if !self.broken.replace(true) {
+        if !self.no_writes.replace(true) {
             // SAFETY: the SSL is alive and has had no fatal error.
             unsafe { (self.library.SSL_shutdown)(self.ssl.as_ptr()) };
         }
@@ -263,10 +282,10 @@ fn reason(library: &OpenSsl) -> String {
 fn in_words(reason: String) -> String {
     match reason.as_str() {
         "wrong version number" | "packet length too long" => {
-            "what answers speaks no TLS there".into()
+            "the other side speaks no TLS".into()
         }
         "unsupported protocol" | "tlsv1 alert protocol version" => {
-            "no TLS 1.2 or newer is spoken there".into()
+            "the other side speaks no TLS 1.2 or newer".into()
         }
         "http request" => "a request in clear came, where TLS is spoken".into(),
         "" => "a fault without a name".into(),

@@ -128,7 +128,7 @@ impl Trace {
     pub fn of_result(args: &mut Args, here: Party) -> Result<Trace, Error> {
         let diagram = args.value("--diagram", text)?.map(PathBuf::from);
         let explain = args.flag("--explain");
-        let verbose = !args.flag("--quiet");
+        let verbose = args.flag("--verbose") | !args.flag("--quiet");
         Ok(Trace::new(args, here, [verbose, explain, true], diagram))
     }
 
@@ -312,6 +312,7 @@ impl Recorder {
     /// The line on the left, the note in the margin on the right; beside
     /// each other where they fit, in one write so that threads do not mix.
     fn print(&self, line: &str, note: &str) {
+        let (line, note) = (&printable(line), &printable(note));
         let margin = (self.width * 45 / 100).clamp(30, 60);
         if self.result && !self.explain {
             // a short note, beside any line

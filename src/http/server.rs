@@ -122,11 +122,14 @@ fn run(mut args: Args) -> Result<Outcome, Error> {
         let once = server.once;
         connections.serve_in_turn(&server_socket, once, |c| serve(&server, c));
     } else {
-        let quiet = server.quiet;
+        let (quiet, in_clear) = (server.quiet, server.identity.is_none());
         connections.serve_all(
             Arc::new(server_socket),
             move |connection| _ = serve(&server, connection),
-            move |socket| refuse(socket, quiet),
+            move |socket| match in_clear {
+                true => refuse(socket, quiet),
+                false => drop(socket),
+            },
         )?;
     }
     Ok(Outcome::Yes)
@@ -173,6 +176,7 @@ fn serve(server: &Server, connection: Connection) -> bool {
     if let Some(identity) = &server.identity {
         if let Err(error) = handshake(server, identity, &mut wire) {
             server.trace.fact(|| format!("{client}: {error}"));
+            wire.close_gently();
             return false;
         }
     }

@@ -12,10 +12,20 @@ const MAX_LOCAL_PART: usize = 64;
 const MAX_DOMAIN: usize = 255;
 
 /// One mailbox. Only the local part `postmaster` may be without a domain.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Eq)]
 pub struct Address {
     pub local_part: String,
     pub domain: String,
+}
+
+impl PartialEq for Address {
+    /// "the local-part MUST be interpreted and assigned semantics only by the
+    /// host specified in the domain part" RFC 5321 §2.3.11; a domain is the
+    /// same in either case.
+    fn eq(&self, other: &Address) -> bool {
+        self.local_part == other.local_part
+            && self.domain.eq_ignore_ascii_case(&other.domain)
+    }
 }
 
 impl Address {
@@ -83,8 +93,8 @@ fn dot_string(text: &str) -> Option<usize> {
     atoms.then_some(end)
 }
 
-/// "any character except controls, SP, and specials" RFC 5322 §3.2.3; and
-/// what is not ASCII, RFC 6531 §3.3.
+/// "Printable US-ASCII characters not including specials." RFC 5322 §3.2.3;
+/// and what is not ASCII, RFC 6531 §3.3.
 pub fn is_atext(c: char) -> bool {
     c.is_ascii_alphanumeric()
         || "!#$%&'*+-/=?^_`{|}~".contains(c)
@@ -131,7 +141,7 @@ pub fn domain(text: &str) -> Option<usize> {
 
 /// Is this a domain or an address literal, and nothing else?
 pub fn is_domain(text: &str) -> bool {
-    !text.is_empty() && domain(text) == Some(text.len())
+    (1..=MAX_DOMAIN).contains(&text.len()) && domain(text) == Some(text.len())
 }
 
 /// A mailbox as headers have it, `Alice Liddell <alice@crepes.fr>`, or the

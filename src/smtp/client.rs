@@ -24,8 +24,8 @@ use std::time::Duration;
 
 use super::address::{Address, Mailbox};
 use super::auth::{BLOT, Login};
-use super::dead_letter;
-use super::dialogue::{self, Mail, Manner, Mode, Verdict};
+use super::dead_letter::Outbox;
+use super::dialogue::{self, Mail, Manner, Mode, Offers, Verdict};
 use super::message::Message;
 use super::options::{Envelope, Header, destination, helo, step};
 use super::route::{self, PORT, Route};
@@ -34,7 +34,7 @@ use crate::Tool;
 use crate::args::{self, Args, text};
 use crate::error::{Doing, Error, Outcome};
 use crate::net::{self, Family};
-use crate::output::{Output, json_string, say, wrote};
+use crate::output::{Output, json_string, printable, say, wrote};
 use crate::tls::Trust;
 use crate::trace::{Party, Trace};
 
@@ -59,8 +59,8 @@ to the ones that take mail for the recipients' domains (MX).
       --raw FILE             a complete message (- for standard input), such
                              as dead.letter: its envelope may stand in it
       --server HOST[:PORT]   the server (port 25; 587 with --user)
-      --gmail                smtp.gmail.com:587 with STARTTLS
-      --yahoo                smtp.mail.yahoo.com:465 with TLS
+      --gmail                smtp.gmail.com:587 with STARTTLS, as --from
+      --yahoo                smtp.mail.yahoo.com:465 with TLS, as --from
       --tls MODE             off, auto, starttls, tls (default: auto, that is
                              whenever it is offered; tls on port 465)
   -u, --user NAME            log in, with $TOPDOWN_PASSWORD or after a prompt
@@ -71,9 +71,10 @@ to the ones that take mail for the recipients' domains (MX).
       --helo NAME            what to call ourselves (default: our address)
       --dead-letter FILE     keep there what could not be sent (dead.letter)
       --dry-run              print what would be sent, send nothing
-      --quit-after STEP      greeting, ehlo, starttls, auth, mail or rcpt
-      --book                 speak as the book's example does: HELO, MAIL FROM: <>
-  -W, --timeout SECONDS      the limit of every single wait (default: RFC 5321's)
+      --quit-after STEP      greeting, ehlo, starttls, auth, mail or rcpt;
+                             nothing is sent, nothing kept
+      --book                 speak as the book's example: HELO, 'MAIL FROM: <>'
+  -W, --timeout SECONDS      the limit of every wait (default: RFC 5321's)
   -4, --ipv4                 IPv4 only
   -6, --ipv6                 IPv6 only
       --json                 print each recipient's verdict as JSON
@@ -119,8 +120,10 @@ fn run(mut args: Args) -> Result<Outcome, Error> {
     if dry_run {
         return task.print(&envelope, &message);
     }
-    let verdicts = task.deliver_all(&envelope, &message);
-    task.report(&envelope, &message, verdicts)
+    let Envelope { from, to } = envelope;
+    let outbox = Outbox::new(from, &to, message, &task.dead_letter)?;
+    let verdicts = task.deliver_all(&outbox, &to);
+    task.report(&outbox, &to, verdicts)
 }
 
 impl Task {
@@ -155,19 +158,14 @@ impl Task {
     }
 
     /// A verdict for each recipient, in the envelope's order.
-    fn deliver_all(
-        &self,
-        envelope: &Envelope,
-        message: &Message,
-    ) -> Vec<Verdict> {
-        let from = envelope.from.as_ref();
+    fn deliver_all(&self, outbox: &Outbox, all: &[Address]) -> Vec<Verdict> {
+        let (from, message) = (outbox.from.as_ref(), &outbox.message);
         if let Some((host, port)) = &self.server {
-            let to = envelope.to.iter().collect();
-            let mail = Mail { from, to, message };
+            let mail = Mail { from, to: all.iter().collect(), message };
             return self.deliver(std::slice::from_ref(host), *port, &mail);
         }
-        let mut verdicts = vec![Verdict::NotSent; envelope.to.len()];
-        for (domain, to) in route::by_domain(&envelope.to) {
+        let mut verdicts = vec![Verdict::NotSent; all.len()];
+        for (domain, to) in route::by_domain(all) {
             let group = match route::find(&domain, self.family, &self.trace) {
                 Ok(Route::Hosts(hosts)) => {
                     let mail = Mail { from, to: to.clone(), message };
@@ -181,7 +179,10 @@ impl Task {
                 }
             };
             for (address, verdict) in to.into_iter().zip(group) {
-                let at = envelope.to.iter().position(|a| a == address);
+                if matches!(verdict, Verdict::Accepted(_)) {
+                    outbox.has_got(address);
+                }
+                let at = all.iter().position(|a| a == address);
                 verdicts[at.unwrap_or_default()] = verdict;
             }
         }
@@ -207,9 +208,10 @@ impl Task {
             match outcome {
                 Ok(verdicts) => match verdicts.first() {
                     // one that takes no mail now is like one that is away
-                    Some(Verdict::Refused("the greeting" | "EHLO", _))
-                        if more =>
-                    {
+                    Some(Verdict::Refused(
+                        "the greeting" | "EHLO" | "HELO",
+                        _,
+                    )) if more => {
                         last = verdicts[0].clone();
                     }
                     _ => return verdicts,
@@ -231,66 +233,58 @@ impl Task {
     /// Tells what became of it, keeps what was not sent.
     fn report(
         &self,
-        envelope: &Envelope,
-        message: &Message,
+        outbox: &Outbox,
+        all: &[Address],
         verdicts: Vec<Verdict>,
     ) -> Result<Outcome, Error> {
         let mut outcome = Outcome::Yes;
         let mut fault: Option<Error> = None;
-        let mut unsent = Vec::new();
         let mut out = io::stdout();
-        for (address, verdict) in envelope.to.iter().zip(verdicts) {
+        for (address, verdict) in all.iter().zip(&verdicts) {
             if self.json {
-                let line = json(address, &verdict);
+                let line = json(address, verdict);
                 wrote(out.write_all(line.as_bytes()))?;
             }
-            let told = |what: &str| format!("{address}: {what}");
             let text = match verdict {
                 Verdict::Accepted(reply) => {
+                    outbox.has_got(address);
                     if !self.quiet && !self.json {
-                        let shown = crate::output::printable(reply.to_string());
-                        let line = format!("{address}: {shown}\n");
-                        wrote(out.write_all(line.as_bytes()))?;
+                        let line = printable(format!("{address}: {reply}"));
+                        wrote(out.write_all(format!("{line}\n").as_bytes()))?;
                     }
                     continue;
                 }
-                Verdict::NotSent => continue,
+                Verdict::NotSent => {
+                    outbox.has_got(address);
+                    continue;
+                }
                 Verdict::Refused(at, reply) => {
-                    outcome = Outcome::No;
                     let advice = reply.advice();
-                    told(&format!("refused at {at}: {reply} ({advice})"))
+                    format!("refused at {at}: {reply} ({advice})")
                 }
-                Verdict::Impossible(why) => {
+                Verdict::Impossible(why) => why.clone(),
+                Verdict::Unknown(why) => format!(
+                    "unknown whether sent: the connection was lost after the \
+                     final dot ({why}); sent again, it may arrive twice"
+                ),
+                Verdict::Failed(why) => format!("not sent: {why}"),
+            };
+            let failed =
+                matches!(verdict, Verdict::Unknown(_) | Verdict::Failed(_));
+            let told = Error::protocol(address.to_string(), text);
+            // (the last fault is told by main)
+            let now = match failed {
+                true => fault.replace(told),
+                false => {
                     outcome = Outcome::No;
-                    told(&why)
-                }
-                Verdict::Unknown(why) => {
-                    let text = told(&format!(
-                        "unknown whether sent: the connection was lost after \
-                         the final dot ({why})"
-                    ));
-                    fault = Some(Error::protocol("deliver", &text));
-                    text
-                }
-                Verdict::Failed(why) => {
-                    fault = Some(Error::protocol("not sent", &why));
-                    told(&format!("not sent: {why}"))
+                    Some(told)
                 }
             };
-            unsent.push(address);
-            say(format!(
-                "topdown mail-client: {}",
-                crate::output::printable(text)
-            ));
+            if let Some(told) = now {
+                say(format!("topdown mail-client: {told}"));
+            }
         }
-        if !unsent.is_empty() {
-            let from = envelope.from.as_ref();
-            let path = &self.dead_letter;
-            let kept = dead_letter::keep(path, from, &unsent, message)?;
-            say(format!(
-                "topdown mail-client: kept in {kept}: --raw {kept} sends it"
-            ));
-        }
+        outbox.settle(|_| self.manner.quit_after.is_none())?;
         fault.map_or(Ok(outcome), Err)
     }
 
@@ -310,22 +304,21 @@ impl Task {
         say(format!("topdown mail-client: {to}, this would be said:"));
         let hello = if manner.book { "HELO" } else { "EHLO" };
         let mut text = format!("{hello} {helo}\r\n");
-        if manner.mode == Mode::StartTls {
+        let login = manner.login.is_some();
+        if manner.mode == Mode::StartTls || manner.mode == Mode::Auto && login {
             text.push_str(&format!("STARTTLS\r\nEHLO {helo}\r\n"));
         }
-        if manner.login.is_some() {
+        if login {
             text.push_str(&format!("AUTH PLAIN {BLOT}\r\n"));
         }
-        let from =
-            envelope.from.as_ref().map_or(String::new(), Address::to_string);
-        let colon = if manner.book { ": " } else { ":" };
-        text.push_str(&format!("MAIL FROM{colon}<{from}>"));
-        if !manner.book {
-            text.push_str(&format!(" SIZE={}", message.size));
-        }
-        for address in &envelope.to {
-            text.push_str(&format!("\r\nRCPT TO{colon}<{address}>"));
-        }
+        let offers = match manner.book {
+            true => Offers::default(),
+            false => Offers::all(),
+        };
+        let (from, to) = (envelope.from.as_ref(), envelope.to.iter().collect());
+        let mail = Mail { from, to, message };
+        let commands = dialogue::commands(&offers, &mail, manner.book);
+        text.push_str(&commands.map_err(Error::Usage)?.join("\r\n"));
         text.push_str("\r\nDATA\r\n");
         let mut printer = Printer { out: Output::new(), at_line_start: true };
         printer.out.write(text.as_bytes())?;

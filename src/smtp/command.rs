@@ -54,8 +54,8 @@ use State::{Connected, Data, Greeted, Mail, Rcpt};
 
 const ANY: &[State] = &[Connected, Greeted, Mail, Rcpt];
 
-/// What is allowed where. "A SMTP server […] SHOULD return 503 to commands
-/// out of sequence" is the sense of RFC 5321 §4.1.4 and §4.3.2.
+/// What is allowed where: elsewhere it is answered by 503. RFC 5321 §4.1.4,
+/// §4.3.2
 const VERBS: [(&str, Verb, &[State]); 17] = [
     ("HELO", Verb::Helo, ANY),
     ("EHLO", Verb::Ehlo, ANY),

@@ -48,7 +48,8 @@ impl Content {
             let fault: io::Error = ErrorKind::IsADirectory.into();
             return Err(fault).doing(doing);
         }
-        if metadata.is_file() {
+        // (files of /proc are longer than they say)
+        if metadata.is_file() && metadata.size() > 0 {
             let size = metadata.size();
             return Ok(Content::File { file, path: path.into(), size });
         }

@@ -8,40 +8,105 @@
 //! …
 //! ```
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::process;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::address::Address;
 use super::content::RawFile;
 use super::message::Message;
-use crate::error::{Doing, Error};
+use crate::error::{Doing, Error, reason};
+use crate::output::say;
+use crate::signal;
+use crate::trace;
 
 const FROM: &str = "X-Envelope-From:";
 const TO: &str = "X-Envelope-To:";
 
-/// An envelope in a file is at most so long.
-const MAX_ENVELOPE: usize = 1 << 20;
+/// Of a file so much is read to find the end of its envelope, at first, and
+/// at most.
+const FIRST_LOOK: usize = 64 << 10;
+const MAX_ENVELOPE: usize = 16 << 20;
 
 /// No more letters than this beside each other.
 const MAX_LETTERS: u32 = 10_000;
 
-/// Keeps a message for these recipients; answers where. A letter that is
-/// there already stays, and the next gets a number.
-pub fn keep(
-    path: &str,
-    from: Option<&Address>,
-    to: &[&Address],
-    message: &Message,
-) -> Result<String, Error> {
-    let (name, file) = create(path).doing(|| format!("write {path}"))?;
-    let result = write(file, from, to, message);
-    if result.is_err() {
-        let _ = fs::remove_file(&name);
+/// A message on its way, and those who have not got it yet.
+pub struct Outbox {
+    pub from: Option<Address>,
+    pub message: Message,
+    path: String,
+    /// `None`: this is settled.
+    unsent: Mutex<Option<Vec<Address>>>,
+}
+
+impl Outbox {
+    /// From now on SIGINT and SIGTERM keep what is unsent, and end the tool.
+    pub fn new(
+        from: Option<Address>,
+        to: &[Address],
+        message: Message,
+        path: &str,
+    ) -> Result<Arc<Outbox>, Error> {
+        let unsent = Mutex::new(Some(to.to_vec()));
+        let path = path.to_string();
+        let outbox = Arc::new(Outbox { from, message, path, unsent });
+        let stopped = outbox.clone();
+        signal::on_stop(move || {
+            if let Err(error) = stopped.settle(|_| true) {
+                say(format!("topdown mail-client: {error}"));
+            }
+            let _ = trace::finish();
+            process::exit(2);
+        })?;
+        Ok(outbox)
     }
-    result.doing(|| format!("write {name}"))?;
-    Ok(name)
+
+    /// These have got it, or will not be asked again.
+    pub fn has_got(&self, address: &Address) {
+        let mut unsent = self.lock();
+        if let Some(unsent) = unsent.as_mut() {
+            unsent.retain(|other| other != address);
+        }
+    }
+
+    /// Keeps the message for those who have not got it and are `wanted`.
+    /// Only the first call does.
+    pub fn settle(
+        &self,
+        wanted: impl Fn(&Address) -> bool,
+    ) -> Result<(), Error> {
+        let mut lock = self.lock();
+        let Some(mut unsent) = lock.take() else { return Ok(()) };
+        unsent.retain(wanted);
+        match unsent.is_empty() {
+            true => Ok(()),
+            false => self.keep(&unsent),
+        }
+    }
+
+    /// A letter that is there already stays, and the next gets a number.
+    fn keep(&self, to: &[Address]) -> Result<(), Error> {
+        let path = &self.path;
+        let (name, file) = create(path).doing(|| format!("write {path}"))?;
+        let written = write(file, self.from.as_ref(), to, &self.message);
+        say(match written {
+            Ok(()) => format!(
+                "topdown mail-client: kept in {name}: --raw {name} sends it"
+            ),
+            Err(error) => format!(
+                "topdown mail-client: kept in {name}, but not whole: {}",
+                reason(&error)
+            ),
+        });
+        Ok(())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Vec<Address>>> {
+        self.unsent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// A new file of that name, or `name.1`, `name.2`, …, for its owner alone.
@@ -65,7 +130,7 @@ fn create(path: &str) -> io::Result<(String, File)> {
 fn write(
     file: File,
     from: Option<&Address>,
-    to: &[&Address],
+    to: &[Address],
     message: &Message,
 ) -> io::Result<()> {
     let mut out = BufWriter::new(file);
@@ -74,9 +139,9 @@ fn write(
     for address in to {
         write!(out, "{TO} <{address}>\r\n")?;
     }
-    message.write_to(&mut out)?;
+    let written = message.write_to(&mut out);
     let file = out.into_inner()?;
-    file.sync_all()
+    written.and(file.sync_all())
 }
 
 /// The envelope that a file begins with, if it does.
@@ -90,18 +155,33 @@ pub struct Envelope {
 
 /// Reads the envelope of a kept message.
 pub fn envelope(raw: &RawFile, path: &str) -> Result<Envelope, Error> {
-    let bytes = raw.beginning(MAX_ENVELOPE)?;
-    parse(&bytes).map_err(|why| {
-        Error::protocol(Path::new(path).display().to_string(), why)
-    })
+    let mut most = FIRST_LOOK;
+    loop {
+        let bytes = raw.beginning(most)?;
+        let envelope =
+            parse(&bytes).map_err(|why| Error::protocol(path, why))?;
+        let rest = &bytes[envelope.length as usize..];
+        // its end is seen, or there is no more
+        if rest.contains(&b'\n') || bytes.len() < most {
+            return Ok(envelope);
+        }
+        most *= 4;
+        if most > MAX_ENVELOPE {
+            return Err(Error::protocol(path, "an endless envelope"));
+        }
+    }
 }
 
+/// The whole lines of an envelope that `bytes` begin with.
 fn parse(bytes: &[u8]) -> Result<Envelope, String> {
     let mut envelope = Envelope::default();
     for line in bytes.split_inclusive(|b| *b == b'\n') {
         let text = String::from_utf8_lossy(line);
         let (from, to) = (text.strip_prefix(FROM), text.strip_prefix(TO));
         let Some(path) = from.or(to) else { break };
+        if !line.ends_with(b"\n") {
+            break;
+        }
         let path = path.trim();
         let inside = path.strip_prefix('<').and_then(|p| p.strip_suffix('>'));
         let address = match inside.unwrap_or(path) {
@@ -110,6 +190,7 @@ fn parse(bytes: &[u8]) -> Result<Envelope, String> {
         };
         match (from.is_some(), address) {
             (true, address) => envelope.from = address,
+            (false, Some(address)) if envelope.to.contains(&address) => {}
             (false, Some(address)) => envelope.to.push(address),
             (false, None) => return Err(format!("{TO} without an address")),
         }

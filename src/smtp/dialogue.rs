@@ -20,10 +20,11 @@ use super::reply::Reply;
 use super::stuffing::Stuffer;
 use crate::error::{Doing, Error, is_gone};
 use crate::net;
+use crate::output::say;
 use crate::tls::Trust;
 use crate::trace::{Party, Trace};
 use crate::wire::Wire;
-use offers::Offers;
+pub use offers::Offers;
 
 // "An SMTP client MUST provide a timeout mechanism. It MUST use per-command
 // timeouts" RFC 5321 §4.5.3.2, where these are the minima.
@@ -110,6 +111,10 @@ pub enum Verdict {
 /// Why a conversation ends early, for all recipients at once.
 enum Stop {
     Verdict(Verdict),
+    /// We do not want to go on: the server has done nothing wrong.
+    Unwilling(Error),
+    /// There is no TLS to be had, and clear text would do.
+    NoTls(Error),
     Fault(Error),
 }
 
@@ -125,6 +130,8 @@ struct Dialogue<'a> {
     host: &'a str,
     manner: &'a Manner,
     trace: &'a Trace,
+    /// The manner's, or `Off` at a second try.
+    mode: Mode,
     offers: Offers,
     helo: String,
 }
@@ -139,13 +146,24 @@ pub fn deliver(
     trace: &Trace,
 ) -> Result<Vec<Verdict>, Error> {
     let mut dialogue = Dialogue::connect(host, addresses, manner, trace)?;
-    match dialogue.converse(mail) {
+    let mut outcome = dialogue.converse(mail);
+    if let Err(Stop::NoTls(error)) = outcome {
+        say(format!("topdown mail-client: {error}: in clear, then (RFC 7435)"));
+        dialogue = Dialogue::connect(host, addresses, manner, trace)?;
+        dialogue.mode = Mode::Off;
+        outcome = dialogue.converse(mail);
+    }
+    match outcome {
         Ok(verdicts) => Ok(verdicts),
         Err(Stop::Verdict(verdict)) => {
             dialogue.quit();
             Ok(vec![verdict; mail.to.len()])
         }
-        Err(Stop::Fault(error)) => Err(error),
+        Err(Stop::Unwilling(error)) => {
+            dialogue.quit();
+            Err(error)
+        }
+        Err(Stop::Fault(error) | Stop::NoTls(error)) => Err(error),
     }
 }
 
@@ -167,20 +185,20 @@ impl<'a> Dialogue<'a> {
         let block = manner.timeout.unwrap_or(DATA_BLOCK);
         socket.set_write_timeout(Some(block)).doing(doing)?;
         let own = socket.local_addr().doing(doing)?.ip().to_canonical();
-        // "the client SHOULD send an address literal" when it has no name:
-        // RFC 5321 §4.1.1.1
+        // who has no name says its address: RFC 5321 §4.1.1.1, §4.1.3
         let helo = manner.helo.clone().unwrap_or_else(|| match own.is_ipv4() {
             true => format!("[{own}]"),
             false => format!("[IPv6:{own}]"),
         });
         let wire = Wire::new(Arc::new(socket), None);
         let offers = Offers::default();
-        Ok(Dialogue { wire, host, manner, trace, offers, helo })
+        let mode = manner.mode;
+        Ok(Dialogue { wire, host, manner, trace, mode, offers, helo })
     }
 
     /// The whole of it.
     fn converse(&mut self, mail: &Mail) -> Result<Vec<Verdict>, Stop> {
-        if self.manner.mode == Mode::Implicit {
+        if self.mode == Mode::Implicit {
             self.secure()?;
         }
         let greeting = self.reply(GREETING)?;
@@ -195,10 +213,22 @@ impl<'a> Dialogue<'a> {
         }
         self.quit_after(Step::Auth)?;
         let mut verdicts = self.envelope(mail)?;
-        self.quit_after(Step::Rcpt)?;
         let accepted = |v: &Verdict| matches!(v, Verdict::Accepted(_));
+        if self.manner.quit_after == Some(Step::Rcpt) {
+            for v in verdicts.iter_mut().filter(|v| accepted(v)) {
+                *v = Verdict::NotSent;
+            }
+        }
         if verdicts.iter().any(accepted) {
-            let verdict = self.data(mail.message)?;
+            let whole = verdicts.iter().all(accepted);
+            let verdict = match self.data(mail.message) {
+                Ok(verdict) | Err(Stop::Verdict(verdict)) => verdict,
+                // the others' answers are known already
+                Err(Stop::Fault(error)) if !whole => {
+                    Verdict::Failed(error.to_string())
+                }
+                Err(other) => return Err(other),
+            };
             for v in verdicts.iter_mut().filter(|v| accepted(v)) {
                 *v = verdict.clone();
             }
@@ -229,10 +259,10 @@ impl<'a> Dialogue<'a> {
 
     /// MAIL and RCPT: a verdict for each recipient, `Accepted` for now.
     fn envelope(&mut self, mail: &Mail) -> Result<Vec<Verdict>, Stop> {
-        let mut commands = vec![self.mail(mail)?];
-        let colon = if self.manner.book { ": " } else { ":" };
-        let rcpt = |to: &&Address| format!("RCPT TO{colon}<{to}>");
-        commands.extend(mail.to.iter().map(rcpt));
+        let book = self.manner.book;
+        let impossible = |why| Stop::Verdict(Verdict::Impossible(why));
+        let mut commands =
+            commands(&self.offers, mail, book).map_err(impossible)?;
         if self.manner.quit_after == Some(Step::Mail) {
             commands.truncate(1);
         }
@@ -245,70 +275,28 @@ impl<'a> Dialogue<'a> {
             let bytes = format!("{}\r\n", group.join("\r\n"));
             self.send(bytes.as_bytes())?;
             for _ in group {
-                let reply = self.reply(COMMAND)?;
-                if replies.is_empty() && !reply.is_done() && at_once == 1 {
-                    return Err(refused("MAIL", reply));
+                let reply = self.reply(COMMAND);
+                // what follows a no to MAIL is only its echo
+                let no = replies.first().filter(|mail| !mail.is_done());
+                match (reply, no) {
+                    (Ok(reply), _) if reply.code != 421 => replies.push(reply),
+                    (_, Some(no)) => return Err(refused("MAIL", no.clone())),
+                    (Ok(reply), None) => return Err(refused("RCPT", reply)),
+                    (Err(error), None) => return Err(error.into()),
                 }
-                if reply.code == 421 {
-                    return Err(refused("RCPT", reply));
-                }
-                replies.push(reply);
+            }
+            if !replies[0].is_done() {
+                return Err(refused("MAIL", replies.swap_remove(0)));
             }
         }
         let mut replies = replies.into_iter();
-        if let Some(reply) = replies.next().filter(|r| !r.is_done()) {
-            return Err(refused("MAIL", reply));
-        }
+        replies.next(); // MAIL's
         self.quit_after(Step::Mail)?;
         let verdict = |reply: Reply| match reply.is_done() {
             true => Verdict::Accepted(reply),
             false => Verdict::Refused("RCPT", reply),
         };
         Ok(replies.map(verdict).collect())
-    }
-
-    /// `MAIL FROM:<…>` with the extensions that are needed.
-    fn mail(&self, mail: &Mail) -> Result<String, Stop> {
-        let (offers, message) = (&self.offers, mail.message);
-        let impossible =
-            |why: String| Err(Stop::Verdict(Verdict::Impossible(why)));
-        let from = mail.from.map_or(String::new(), Address::to_string);
-        let colon = if self.manner.book { ": " } else { ":" };
-        let mut command = format!("MAIL FROM{colon}<{from}>");
-        match offers.size {
-            Some(limit) if limit > 0 && message.size > limit => {
-                return impossible(format!(
-                    "the message has {} octets, and the server takes {limit} \
-                     at most (RFC 1870)",
-                    message.size
-                ));
-            }
-            Some(_) => command.push_str(&format!(" SIZE={}", message.size)),
-            None => {}
-        }
-        let ascii = |a: &&Address| a.is_ascii();
-        let utf8 = !mail.from.iter().all(ascii) || !mail.to.iter().all(ascii);
-        if message.eight_bit {
-            if !offers.eight_bit {
-                return impossible(
-                    "the message has octets over 127, and the server does \
-                     not offer 8BITMIME (RFC 6152)"
-                        .into(),
-                );
-            }
-            command.push_str(" BODY=8BITMIME");
-        }
-        if utf8 {
-            if !offers.utf8 {
-                return impossible(
-                    "an address is not ASCII, and the server does not offer \
-                     SMTPUTF8 (RFC 6531)"
-                        .into(),
-                );
-            }
-            command.push_str(" SMTPUTF8");
-        }
-        Ok(command)
     }
 
     /// DATA, the message, the dot.
@@ -325,7 +313,7 @@ impl<'a> Dialogue<'a> {
         match sent {
             Ok(()) => {}
             // it may have said why before it closed
-            Err(e) if is_gone(&e) => match self.reply(QUIT) {
+            Err(e) if is_gone(&e) => match self.last_reply() {
                 Ok(reply) => return Err(refused("DATA", reply)),
                 Err(_) => return Err(failed(e).into()),
             },
@@ -343,7 +331,8 @@ impl<'a> Dialogue<'a> {
     /// of it, the message is where it is.
     fn quit(&mut self) {
         self.show("QUIT", explain::command(b"QUIT"));
-        let _ = self.send(b"QUIT\r\n").and_then(|()| self.reply(QUIT));
+        let sent = self.send(b"QUIT\r\n");
+        let _ = sent.and_then(|()| self.last_reply());
     }
 
     fn quit_after(&self, step: Step) -> Result<(), Stop> {
@@ -377,7 +366,15 @@ impl<'a> Dialogue<'a> {
     }
 
     fn reply(&mut self, limit: Duration) -> Result<Reply, Error> {
-        let limit = self.manner.timeout.unwrap_or(limit);
+        self.reply_within(self.manner.timeout.unwrap_or(limit))
+    }
+
+    /// One that is not waited for long.
+    fn last_reply(&mut self) -> Result<Reply, Error> {
+        self.reply_within(self.manner.timeout.unwrap_or(QUIT).min(QUIT))
+    }
+
+    fn reply_within(&mut self, limit: Duration) -> Result<Reply, Error> {
         let trace = self.trace;
         Reply::read(&mut self.wire, limit, |line| {
             let note = || explain::reply(line);
@@ -404,4 +401,50 @@ fn refused(step: &'static str, reply: Reply) -> Stop {
 
 fn failed(source: std::io::Error) -> Error {
     Error::Io { doing: "send the message".into(), source }
+}
+
+/// MAIL, with the extensions that are needed, and a RCPT for each recipient;
+/// or why the server cannot take this mail.
+pub fn commands(
+    offers: &Offers,
+    mail: &Mail,
+    book: bool,
+) -> Result<Vec<String>, String> {
+    let message = mail.message;
+    let from = mail.from.map_or(String::new(), Address::to_string);
+    let colon = if book { ": " } else { ":" };
+    let mut command = format!("MAIL FROM{colon}<{from}>");
+    match offers.size {
+        Some(limit) if limit > 0 && message.size > limit => {
+            return Err(format!(
+                "the message has {} octets, and the server takes {limit} at \
+                 most (RFC 1870)",
+                message.size
+            ));
+        }
+        Some(_) => command.push_str(&format!(" SIZE={}", message.size)),
+        None => {}
+    }
+    if message.eight_bit {
+        if !offers.eight_bit {
+            return Err(
+                "the message has octets over 127, and the server does \
+                        not offer 8BITMIME (RFC 6152)"
+                    .into(),
+            );
+        }
+        command.push_str(" BODY=8BITMIME");
+    }
+    let addresses = mail.from.iter().chain(&mail.to);
+    let mut addresses = addresses.filter(|address| !address.is_ascii());
+    if message.utf8_header || addresses.next().is_some() {
+        if !offers.utf8 {
+            return Err("an address or the header is not ASCII, and the \
+                        server does not offer SMTPUTF8 (RFC 6531)"
+                .into());
+        }
+        command.push_str(" SMTPUTF8");
+    }
+    let rcpt = |to: &&Address| format!("RCPT TO{colon}<{to}>");
+    Ok([command].into_iter().chain(mail.to.iter().map(rcpt)).collect())
 }

@@ -1,7 +1,9 @@
 //! The margin notes on SMTP: what each command asks, and what each digit of
 //! a reply says. `-v` prints the lines, `-e` the notes beside them.
 
-/// What a command is for. KR 2.3.1 introduces the first five.
+use crate::output::printable;
+
+/// What a command is for.
 pub fn command(line: &[u8]) -> String {
     let verb = line.split(|b| matches!(b, b' ' | b':')).next();
     let verb = verb.unwrap_or_default().to_ascii_uppercase();
@@ -103,19 +105,27 @@ pub fn is_enhanced(text: &[u8]) -> bool {
 
 /// A line of the message, as it leaves or arrives.
 pub fn message_line(line: &[u8], in_header: bool) -> String {
+    if let (Some(before), true) = (line.strip_prefix(b"."), line != b".") {
+        return format!(
+            "'{}' began with a dot and got a second one: {} octets became \
+             {}. RFC 5321 §4.5.2",
+            printable(before),
+            before.len(),
+            line.len()
+        );
+    }
     match line {
+        b"." => {
+            "the end of the message: a dot alone. RFC 5321 §4.1.1.4, KR 2.3.1"
+        }
         b"" if in_header => {
             "an empty line: the header ends, the body begins. \
-             RFC 5322 §2.1, KR 2.3.3"
+             RFC 5322 §2.1, KR 2.3.2"
         }
         [b' ' | b'\t', ..] if in_header => {
             "(the line before goes on: folding. RFC 5322 §2.2.3)"
         }
         _ if in_header => header_line(line),
-        _ if line.starts_with(b".") => {
-            "a line that begins with a dot gets a second one on its way, \
-             one octet more. RFC 5321 §4.5.2"
-        }
         _ => "",
     }
     .into()
@@ -126,13 +136,13 @@ fn header_line(line: &[u8]) -> &'static str {
     match name.to_ascii_lowercase().as_slice() {
         b"from" => {
             "the author, for people; the envelope said MAIL FROM. \
-             RFC 5322 §3.6.2, KR 2.3.3"
+             RFC 5322 §3.6.2, KR 2.3.2"
         }
         b"to" | b"cc" => {
-            "for people; the envelope said RCPT TO. RFC 5322 §3.6.3, KR 2.3.3"
+            "for people; the envelope said RCPT TO. RFC 5322 §3.6.3, KR 2.3.2"
         }
         b"date" => "when it was written. RFC 5322 §3.6.1",
-        b"subject" => "RFC 5322 §3.6.5, KR 2.3.3",
+        b"subject" => "RFC 5322 §3.6.5, KR 2.3.2",
         b"message-id" => "this message's own name. RFC 5322 §3.6.4",
         b"mime-version" => "what follows is MIME. RFC 2045 §4",
         b"content-type" => "what the body is. RFC 2045 §5",

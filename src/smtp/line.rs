@@ -10,7 +10,8 @@ use crate::wire::Wire;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Line {
     Good,
-    /// Longer than it may be; its beginning is there.
+    /// Longer than it may be, and not yet at its end: what comes next is no
+    /// line, either.
     TooLong,
     /// "Conforming implementations MUST NOT recognize or generate any other
     /// character or character sequence as a line terminator." RFC 5321 §2.3.8
@@ -19,10 +20,10 @@ pub enum Line {
     Control,
 }
 
-/// Reads a line without its end into `line`. At most `most` octets are
-/// kept, and `limit` is the time for the whole line from its first octet on;
-/// before that the wire's own patience counts. `None`: the connection has
-/// ended before a first octet.
+/// Reads a line without its end into `line`, of at most `most` octets.
+/// `limit` is the time for the whole line from its first octet on, unless
+/// the wire has a deadline; before that the wire's own patience counts.
+/// `None`: the connection has ended before a first octet.
 pub fn read(
     wire: &mut Wire,
     line: &mut Vec<u8>,
@@ -30,19 +31,23 @@ pub fn read(
     limit: Duration,
 ) -> io::Result<Option<Line>> {
     line.clear();
-    let mut too_long = false;
+    let before = wire.deadline;
     loop {
         let here = wire.buffered();
         let end = here.iter().position(|b| *b == b'\n');
         let piece = &here[..end.map_or(here.len(), |end| end + 1)];
-        let room = (most + 2).saturating_sub(line.len());
-        too_long |= piece.len() > room;
-        line.extend_from_slice(&piece[..piece.len().min(room)]);
         let count = piece.len();
+        line.extend_from_slice(piece);
         wire.consume(count);
-        if end.is_some() {
-            wire.deadline = None;
-            return Ok(Some(judge(line, too_long)));
+        if line.len() > most + 2 || end.is_some() {
+            wire.deadline = before;
+            let too_long = line.len() > most + 2;
+            line.truncate(most + 2);
+            return Ok(Some(if too_long {
+                Line::TooLong
+            } else {
+                judge(line)
+            }));
         }
         if !line.is_empty() && wire.deadline.is_none() {
             wire.set_deadline(Some(limit));
@@ -57,10 +62,7 @@ pub fn read(
 }
 
 /// Takes the end off.
-fn judge(line: &mut Vec<u8>, too_long: bool) -> Line {
-    if too_long {
-        return Line::TooLong;
-    }
+fn judge(line: &mut Vec<u8>) -> Line {
     line.pop();
     if line.last() != Some(&b'\r') {
         return Line::BareLineFeed;

@@ -8,7 +8,7 @@
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Condvar, Mutex, PoisonError};
@@ -18,6 +18,9 @@ use crate::error::{Doing, Error};
 
 /// A message is held in memory up to here, then written piece by piece.
 const BUFFER: usize = 64 * 1024;
+
+/// Of the host's name so much is in a file's name, of 255 octets at most.
+const MAX_HOST: usize = 64;
 
 /// A directory with `tmp`, `new` and `cur`.
 pub struct Maildir {
@@ -37,12 +40,19 @@ impl Maildir {
             let part = root.join(part);
             made.create(&part).doing(|| format!("make {}", part.display()))?;
         }
+        // what was made must be there after a power cut, too
+        let parent = root.parent().filter(|p| !p.as_os_str().is_empty());
+        for made in [parent.unwrap_or(Path::new(".")), &root] {
+            let synced = File::open(made).and_then(|made| made.sync_all());
+            synced.doing(|| format!("sync {}", made.display()))?;
+        }
         let new = root.join("new");
         let directory = File::open(&new);
         let directory =
             directory.doing(|| format!("open {}", new.display()))?;
         // "/" and ":" mean something in such a name
         let host = host.replace('/', "\\057").replace(':', "\\072");
+        let host = host.chars().take(MAX_HOST).collect();
         Ok(Maildir {
             root,
             host,
@@ -159,6 +169,12 @@ impl Drop for Delivery<'_> {
     }
 }
 
+/// Does it say that there is no room? That may pass.
+pub fn is_full(error: &io::Error) -> bool {
+    let full = [libc::ENOSPC, libc::EDQUOT, libc::EFBIG];
+    error.raw_os_error().is_some_and(|errno| full.contains(&errno))
+}
+
 /// The syncs of a directory, shared by those who wait.
 struct Commits {
     directory: File,
@@ -211,7 +227,15 @@ impl Commits {
             turns.syncing = false;
             match synced {
                 Ok(()) => turns.done = upto,
-                Err(e) => turns.broken = Some(e.raw_os_error().unwrap_or(5)),
+                Err(e) if is_full(&e) => {
+                    // the others find out for themselves
+                    self.changed.notify_all();
+                    return Err(e);
+                }
+                Err(e) => {
+                    let errno = e.raw_os_error().unwrap_or(libc::EIO);
+                    turns.broken = Some(errno);
+                }
             }
             self.changed.notify_all();
         }

@@ -1,5 +1,5 @@
 //! The message: a header, an empty line, a body. RFC 5322; with MIME's
-//! parts, RFC 2045 and 2046; KR 2.3.3
+//! parts, RFC 2045 and 2046; KR 2.3.2
 //!
 //! A `Message` is a list of pieces that can be written again and again: to
 //! one server after the other, and into `dead.letter`. Attachments stay in
@@ -12,7 +12,7 @@ use super::content::{Attachment, Content, PIECE, RawFile};
 use super::text;
 use crate::error::{Doing, Error};
 use crate::http::{date, media_type};
-use crate::output::printable;
+use crate::output::{printable, say};
 use crate::trace::Trace;
 
 /// Lines whose coding `-e` shows.
@@ -43,6 +43,8 @@ pub struct Message {
     pub size: u64,
     /// There are octets over 127 in it: 8BITMIME is needed. RFC 6152
     pub eight_bit: bool,
+    /// There are some in its header: SMTPUTF8 is, too. RFC 6532
+    pub utf8_header: bool,
 }
 
 impl Draft {
@@ -79,6 +81,7 @@ impl Draft {
             let last = words.len() - 1;
             words[1..last].iter_mut().for_each(|word| word.push(';'));
             let disposition = text::fold("Content-Disposition", &words);
+            explain_header(trace, name, &words[1..].join(" "));
             let part = format!(
                 "\r\n--{boundary}\r\nContent-Type: {media_type}\r\n\
                  {disposition}Content-Transfer-Encoding: base64\r\n\r\n"
@@ -103,6 +106,10 @@ impl Draft {
     fn header(&self, trace: &Trace) -> Result<String, Error> {
         let mut head = format!("Date: {}\r\n", local_date(date::now()));
         let from = std::slice::from_ref(&self.from);
+        for mailbox in from.iter().chain(&self.to).chain(&self.cc) {
+            let coded = text::phrase(&mailbox.name).join(" ");
+            explain_header(trace, &mailbox.name, &coded);
+        }
         head.push_str(&mailboxes("From", from));
         match self.to.is_empty() && self.cc.is_empty() {
             // "Bcc" is in the envelope only, and this says so: RFC 5322 §3.4
@@ -111,16 +118,7 @@ impl Draft {
         }
         head.push_str(&mailboxes("Cc", &self.cc));
         let subject = text::unstructured("Subject", &self.subject);
-        if !self.subject.is_ascii() {
-            trace.why(|| {
-                format!(
-                    "the subject, {} octets in UTF-8, becomes '{}': headers \
-                     are 7-bit ASCII. RFC 2047, KR 2.3.1",
-                    self.subject.len(),
-                    subject.trim_end()
-                )
-            });
-        }
+        explain_header(trace, &self.subject, subject.trim_end());
         if !self.subject.is_empty() {
             head.push_str(&subject);
         }
@@ -177,13 +175,31 @@ pub fn local_date(seconds: i64) -> String {
     date::format(seconds + offset * 60).replace("GMT", &zone)
 }
 
+/// What is not ASCII in a header, before and after.
+fn explain_header(trace: &Trace, text: &str, coded: &str) {
+    if !text.is_ascii() {
+        trace.why(|| {
+            format!(
+                "'{text}', {} octets in UTF-8, becomes '{coded}', {}: headers \
+                 are 7-bit ASCII. RFC 2047, RFC 2231, KR 2.3.1",
+                text.len(),
+                coded.len()
+            )
+        });
+    }
+}
+
 fn explain_coding(trace: &Trace, text: &str, body: &text::Encoded) {
     trace.why(|| {
         format!(
-            "the text's {} octets become {} as {}. RFC 2045 §6",
+            "the text's {} octets become {} as {}{}. RFC 2045 §6",
             text.len(),
             body.bytes.len(),
-            body.encoding
+            body.encoding,
+            match body.encoding {
+                "base64" => ": every 57 are a line of 76 characters",
+                _ => "",
+            }
         )
     });
     if body.encoding != "quoted-printable" {
@@ -219,20 +235,25 @@ impl Message {
             _ => false,
         };
         let eight_bit = pieces.iter().any(eight_bit);
-        Message { pieces, size, eight_bit }
+        Message { pieces, size, eight_bit, utf8_header: eight_bit }
     }
 
     /// A message that is complete already, in a file or (`-`) on standard
     /// input, from the octet `start` on.
     pub fn raw(raw: RawFile, start: u64) -> Result<Message, Error> {
-        let mut message = Message {
-            pieces: vec![Piece::Raw(raw.0, start)],
-            size: 0,
-            eight_bit: false,
-        };
-        let mut measure = Measure { size: 0, eight_bit: false };
+        let mut message = Message::of(vec![Piece::Raw(raw.0, start)]);
+        let mut measure = Measure::default();
         message.write_to(&mut measure).doing(|| "read the message")?;
-        (message.size, message.eight_bit) = (measure.size, measure.eight_bit);
+        if measure.longest_line > text::MAX_LINE {
+            say(format!(
+                "topdown mail-client: a line of {} octets in the message: \
+                 998 are the most (RFC 5322 §2.1.1)",
+                measure.longest_line
+            ));
+        }
+        message.size = measure.size;
+        message.eight_bit = measure.eight_bit;
+        message.utf8_header = measure.utf8_header;
         Ok(message)
     }
 
@@ -261,12 +282,12 @@ impl Message {
 fn raw(content: &Content, start: u64, out: &mut dyn Write) -> io::Result<()> {
     let bare = || io::Error::other("a bare CR in the message");
     let mut lines = Vec::new();
-    let mut last = 0;
+    let mut last = None;
     content.each_piece(start, |bytes| {
         lines.clear();
         for line in bytes.split_inclusive(|b| *b == b'\n') {
             let first = line.first().copied().unwrap_or_default();
-            if last == b'\r' && first != b'\n' {
+            if last == Some(b'\r') && first != b'\n' {
                 return Err(bare());
             }
             let (text, ends) = match line.strip_suffix(b"\n") {
@@ -281,27 +302,43 @@ fn raw(content: &Content, start: u64, out: &mut dyn Write) -> io::Result<()> {
             if ends {
                 lines.extend_from_slice(b"\r\n");
             }
-            last = line.last().copied().unwrap_or_default();
+            last = line.last().copied();
         }
         out.write_all(&lines)
     })?;
     match last {
-        b'\n' | 0 => Ok(()),
-        b'\r' => Err(bare()),
-        _ => out.write_all(b"\r\n"),
+        Some(b'\n') | None => Ok(()),
+        Some(b'\r') => Err(bare()),
+        Some(_) => out.write_all(b"\r\n"),
     }
 }
 
 /// Takes a message's measure.
+#[derive(Default)]
 struct Measure {
     size: u64,
     eight_bit: bool,
+    utf8_header: bool,
+    header_ended: bool,
+    column: usize,
+    longest_line: usize,
 }
 
 impl Write for Measure {
+    /// The lines end in CRLF.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.size += bytes.len() as u64;
         self.eight_bit |= !bytes.is_ascii();
+        for line in bytes.split_inclusive(|b| *b == b'\n') {
+            let ends = line.ends_with(b"\n");
+            self.column += line.len() - 2 * usize::from(ends);
+            self.utf8_header |= !self.header_ended && !line.is_ascii();
+            self.longest_line = self.longest_line.max(self.column);
+            if ends {
+                self.header_ended |= self.column == 0;
+                self.column = 0;
+            }
+        }
         Ok(bytes.len())
     }
 

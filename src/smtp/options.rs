@@ -179,7 +179,7 @@ pub fn destination(
             Some((host.to_string(), port))
         }
         (None, Some((host, port))) => {
-            if port == Some(SUBMISSIONS) && given.is_none() {
+            if port == Some(SUBMISSIONS) && mode == Mode::Auto {
                 mode = Mode::Implicit;
             }
             let usual = match (mode, &user) {

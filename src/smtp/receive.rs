@@ -25,8 +25,9 @@ pub struct Receiver {
     at: At,
     /// In this line.
     column: usize,
-    /// As they came, the dots and all; the end is not counted.
-    pub octets: u64,
+    /// As they came, and how many of them were dots that began a line.
+    octets: u64,
+    dots: u64,
     pub longest_line: usize,
     /// A CR without LF, or an LF without CR, has come.
     pub bare_cr: bool,
@@ -39,10 +40,17 @@ impl Receiver {
             at: At::LineStart,
             column: 0,
             octets: 0,
+            dots: 0,
             longest_line: 0,
             bare_cr: false,
             bare_lf: false,
         }
+    }
+
+    /// In octets, so far: "the SMTP DATA command's terminating dot or doubled
+    /// quoting dots" are not counted. RFC 1870 §5
+    pub fn size(&self) -> u64 {
+        self.octets - self.dots
     }
 
     /// Appends what `input` holds of the message to `out`, lines ending in
@@ -63,8 +71,8 @@ impl Receiver {
             }
             at += 1;
             if self.octet(input[at - 1], out) {
-                self.octets += at as u64;
-                self.octets -= 3.min(self.octets);
+                // the CRLF behind the dot is not counted, either
+                self.octets = self.octets + at as u64 - 2;
                 return Some(at);
             }
         }
@@ -77,7 +85,10 @@ impl Receiver {
         self.column += 1;
         self.at = match (self.at, octet) {
             (At::DotCr, b'\n') => return true,
-            (At::LineStart, b'.') => At::Dot,
+            (At::LineStart, b'.') => {
+                self.dots += 1;
+                At::Dot
+            }
             // (a dot that began the line and was not alone is left out)
             (At::Dot, b'\r') => At::DotCr,
             (At::Cr, b'\n') => {
@@ -134,7 +145,7 @@ mod tests {
             let now = rest.map(|rest| (text, rest, receiver));
             if size == 1 {
                 let parts = |w: &Option<(String, String, Receiver)>| {
-                    w.as_ref().map(|(t, r, c)| (t.clone(), r.clone(), c.octets))
+                    w.as_ref().map(|(t, r, c)| (t.clone(), r.clone(), c.size()))
                 };
                 assert_eq!(parts(&whole), parts(&now), "{input:?}");
             }
@@ -149,7 +160,7 @@ mod tests {
             received("a\r\n..b\r\n.c\r\n\r\n.\r\nQUIT\r\n").unwrap();
         assert_eq!(text, "a\n.b\nc\n\n");
         assert_eq!(rest, "QUIT\r\n");
-        assert_eq!(receiver.octets, 14);
+        assert_eq!(receiver.size(), 12);
         assert!(!receiver.bare_cr && !receiver.bare_lf);
         assert_eq!(received(".\r\n").unwrap().0, "");
     }

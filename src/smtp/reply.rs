@@ -75,16 +75,26 @@ pub fn parse_line(line: &[u8]) -> Result<(u16, bool, &[u8]), Bad> {
 }
 
 impl Reply {
-    /// Reads a whole reply; each line is shown to `show` as it comes. Each
-    /// wait, and each line, has `limit`.
+    /// Reads a whole reply within `limit`; each line is shown to `show` as it
+    /// comes.
     pub fn read(
+        wire: &mut Wire,
+        limit: Duration,
+        show: impl FnMut(&[u8]),
+    ) -> Result<Reply, Error> {
+        wire.set_deadline(Some(limit));
+        let reply = Reply::read_lines(wire, limit, show);
+        wire.set_deadline(None);
+        reply
+    }
+
+    fn read_lines(
         wire: &mut Wire,
         limit: Duration,
         mut show: impl FnMut(&[u8]),
     ) -> Result<Reply, Error> {
         let doing = "read the server's reply";
         let io = |source| Error::Io { doing: doing.into(), source };
-        wire.limit_read_to(limit).map_err(io)?;
         let mut reply: Option<Reply> = None;
         let mut bytes = Vec::new();
         loop {

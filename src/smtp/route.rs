@@ -1,5 +1,5 @@
 //! Where mail for a domain goes: its mail exchangers in order of preference,
-//! else its own address. RFC 5321 §5.1; MX of RFC 1035 §3.3.9; KR 2.4.2
+//! else its own address. RFC 5321 §5.1; MX of RFC 1035 §3.3.9; KR 2.4.3
 
 use std::collections::BTreeMap;
 
@@ -19,7 +19,7 @@ pub const SUBMISSIONS: u16 = 465;
 /// Hosts that take a domain's mail, or why there is none.
 pub enum Route {
     Hosts(Vec<String>),
-    /// "the domain does not accept mail": RFC 7505 §3; or no such domain.
+    /// It takes no mail (RFC 7505 §3), or there is no such domain.
     None(String),
 }
 
@@ -59,7 +59,7 @@ pub fn find(
     if all.is_empty() {
         trace.why(|| {
             format!(
-                "no MX: {domain} itself is the only one. \"The address is \
+                "no MX: {domain} itself is the only one. \"the address is \
                  treated as if it was associated with an implicit MX RR\" \
                  RFC 5321 §5.1"
             )

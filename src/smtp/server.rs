@@ -54,7 +54,8 @@ message in a Maildir before it is acknowledged. It relays nothing.
       --discard              print the dialogue, keep no message
       --domain NAME          take mail for this domain alone; may be repeated;
                              the first is the server's name
-      --refuse ADDRESS=CODE  say no to it with a 4xx or 5xx; may be repeated
+      --refuse ADDRESS=CODE  say no, by a 4xx or 5xx, to this sender or
+                             recipient; may be repeated
       --max-size SIZE        refuse a longer message (default: 32M)
       --max-recipients N     of one message (default: 1000)
       --max-connections N    answer 421 to more (default: 4096)
@@ -66,6 +67,7 @@ message in a Maildir before it is acknowledged. It relays nothing.
       --implicit-tls         TLS from the first octet on (as on port 465)
       --show-lines N         print so many lines of a message (default: 100)
   -q, --quiet                do not print the dialogue
+  -v, --verbose              print it (as without -q)
   -e, --explain              print it, each line with its reason
       --diagram FILE.svg     draw the run as a space-time diagram
   -h, --help                 print this
@@ -134,10 +136,14 @@ fn run(mut args: Args) -> Result<Outcome, Error> {
         return Ok(Outcome::Yes);
     }
     let name = server.name.clone();
+    let in_clear = !server.implicit_tls;
     connections.serve_all(
         Arc::new(server_socket),
         move |connection| _ = serve(&server, connection),
-        move |socket| refuse(socket, &name),
+        move |socket| match in_clear {
+            true => refuse(socket, &name),
+            false => drop(socket),
+        },
     )?;
     Ok(Outcome::Yes)
 }
@@ -154,8 +160,8 @@ fn refuse(mut socket: TcpStream, name: &str) {
 }
 
 impl Server {
+    /// Reads the options; `args` is at its end then.
     fn from_args(mut args: Args) -> Result<Server, Error> {
-        let args = &mut args;
         let domains = args.values("--domain", domain)?;
         let name = domains.first().cloned().unwrap_or_else(hello_name);
         let directory = args.value("--maildir", text)?;
@@ -169,7 +175,7 @@ impl Server {
         };
         let users = args.value("--user-file", text)?;
         let users = users.map(|path| Users::from_file(&path)).transpose()?;
-        let identity = Identity::from_args(args)?;
+        let identity = Identity::from_args(&mut args)?;
         let implicit_tls = args.flag("--implicit-tls");
         if identity.is_none() && (implicit_tls || users.is_some()) {
             let option =
@@ -194,11 +200,12 @@ impl Server {
             show_lines: args
                 .value("--show-lines", lines)?
                 .unwrap_or(SHOWN_LINES),
-            trace: Trace::of_result(args, Party::Server)?,
+            trace: Trace::of_result(&mut args, Party::Server)?,
             maildir: None,
             domains,
             name,
         };
+        args.finish()?;
         // the options are all right: now something may be made
         let maildir = maildir.map(|path| Maildir::open(&path, &server.name));
         Ok(Server { maildir: maildir.transpose()?, ..server })
@@ -240,5 +247,8 @@ fn refusal(text: &str) -> Result<(Address, u16), String> {
     let wanted = || format!("ADDRESS=CODE is wanted, not '{text}'");
     let (address, code) = text.rsplit_once('=').ok_or_else(wanted)?;
     let code = args::number("a refusal's code", 400..=559)(code)?;
+    if (460..500).contains(&code) {
+        return Err(format!("{code} is no reply code (RFC 5321 §4.2)"));
+    }
     Ok((Address::parse(address)?, code))
 }

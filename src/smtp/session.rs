@@ -8,11 +8,11 @@ mod data;
 mod envelope;
 mod login;
 
-use std::io;
+use std::io::{self, ErrorKind};
 use std::time::Duration;
 
 use super::address::is_domain;
-use super::auth::{BLOT, MAX_INITIAL};
+use super::auth::BLOT;
 use super::command::{State, Verb};
 use super::explain;
 use super::line::{self, Line};
@@ -30,11 +30,14 @@ use envelope::Envelope;
 const MAX_COMMAND: usize = 2048;
 const MAX_AUTH: usize = 12_288;
 
-/// A whole command line, from its first octet on.
-const COMMAND: Duration = Duration::from_secs(60);
+/// A whole command line, from its first octet on. RFC 5321 §4.5.3.2.7
+const COMMAND: Duration = Duration::from_secs(5 * 60);
 
 /// A TLS handshake.
 const HANDSHAKE: Duration = Duration::from_secs(30);
+
+/// What may be shown behind AUTH.
+const MECHANISMS: [&str; 4] = ["PLAIN", "LOGIN", "CRAM-MD5", "XOAUTH2"];
 
 /// A client that makes so many mistakes does not know SMTP.
 const MAX_MISTAKES: u32 = 20;
@@ -64,6 +67,8 @@ pub struct Session<'a> {
     user: Option<String>,
     envelope: Envelope,
     mistakes: u32,
+    /// AUTH has failed: what follows may be a password all the same.
+    auth_failed: bool,
     /// Replies that wait until all that came at once is answered: RFC 2920
     /// §3.2.
     pending: Vec<u8>,
@@ -89,17 +94,21 @@ impl<'a> Session<'a> {
             user: None,
             envelope: Envelope::default(),
             mistakes: 0,
+            auth_failed: false,
             pending: Vec::new(),
         }
     }
 
     /// From the greeting to QUIT. False when the client never spoke.
     pub fn converse(mut self) -> bool {
-        let (number, client) = (self.connection.number, self.connection.client);
-        let trace = &self.server.trace;
-        trace.fact(|| format!("#{number}: a connection from {client}"));
+        let client = self.connection.client;
+        self.fact(&format!("a connection from {client}"));
         if self.server.implicit_tls && self.secure().is_err() {
+            self.wire.close_gently();
             return false;
+        }
+        if self.wire.has_unread() {
+            self.note("the client speaks first. RFC 5321 §3.1, §4.3.1");
         }
         self.say(220, &[self.server.name.clone()]);
         let mut line = Vec::new();
@@ -112,36 +121,48 @@ impl<'a> Session<'a> {
         };
         match outcome {
             Err(e) if is_timeout(&e) => {
-                self.reply(421, "4.4.2", "idle for too long, closing");
+                self.leave("4.4.2", "timeout, closing");
                 let _ = self.flush();
             }
             _ => _ = self.flush(),
         }
-        trace.fact(|| format!("#{number}: the connection with {client} ends"));
+        self.fact(&format!("the connection with {client} ends"));
         self.wire.close_gently();
         spoke
     }
 
     /// Reads a command and carries it out.
     fn next_command(&mut self, line: &mut Vec<u8>) -> io::Result<Next> {
-        let Some(kind) = self.read(line, MAX_COMMAND.max(MAX_AUTH))? else {
+        let stopping = |e: &io::Error| e.kind() == ErrorKind::UnexpectedEof;
+        let read = match self.read(line, MAX_COMMAND.max(MAX_AUTH)) {
+            // so a stop looks like under TLS
+            Err(e) if stopping(&e) => None,
+            other => other?,
+        };
+        let Some(kind) = read else {
             if self.connection.is_stopping() {
-                self.reply(421, "4.3.2", "the server stops");
+                self.leave("4.3.2", "the server stops");
             }
             return Ok(Next::End);
         };
-        let is_auth = line.get(..4).is_some_and(|w| {
-            w.eq_ignore_ascii_case(b"AUTH") // the password is not for all
-        });
+        // the password is not for all
+        let word = line.trim_ascii_start().get(..4);
+        let is_auth = word.is_some_and(|w| w.eq_ignore_ascii_case(b"AUTH"));
         let shown = match is_auth {
             true => blotted(line),
+            false if self.auth_failed && !is_command(line) => BLOT.into(),
             false => line.clone(),
         };
+        self.auth_failed &= !is_command(line);
         self.show(Party::Client, &shown, explain::command);
         match kind {
             Line::Good if line.len() <= MAX_COMMAND || is_auth => {}
-            Line::Good | Line::TooLong => {
+            Line::Good => {
                 return Ok(self.mistake(500, "5.5.2", "the line is too long"));
+            }
+            Line::TooLong => {
+                self.reply(500, "5.5.2", "the line is too long, closing");
+                return Ok(Next::End);
             }
             Line::BareLineFeed if self.server.accept_bare => {
                 self.note(
@@ -192,16 +213,11 @@ impl<'a> Session<'a> {
         let Some((verb, allowed)) = Verb::find(name) else {
             return Ok(self.mistake(500, "5.5.2", "command unrecognized"));
         };
-        if !allowed.contains(&self.state) {
-            let why = verb.wants(self.state);
-            self.note(&format!("{name} before its turn. RFC 5321 §4.1.4"));
-            return Ok(self.mistake(503, "5.5.1", why));
+        if let Some(next) = self.out_of_turn(verb, allowed, name) {
+            return Ok(next);
         }
-        let bare = matches!(
-            verb,
-            Verb::Data | Verb::Rset | Verb::Quit | Verb::StartTls
-        );
-        if bare && !argument.is_empty() {
+        let bare = [Verb::Data, Verb::Rset, Verb::Quit, Verb::StartTls];
+        if bare.contains(&verb) && !argument.is_empty() {
             let why = format!("{name} takes no argument");
             return Ok(self.mistake(501, "5.5.4", &why));
         }
@@ -213,7 +229,11 @@ impl<'a> Session<'a> {
             Verb::Rcpt => return Ok(self.rcpt(argument)),
             Verb::Data => return self.data(),
             Verb::StartTls => return self.start_tls(),
-            Verb::Auth => return self.auth(argument),
+            Verb::Auth => {
+                let next = self.auth(argument);
+                self.auth_failed = self.user.is_none();
+                return next;
+            }
             Verb::Rset => {
                 self.reset();
                 self.reply(250, "2.0.0", "Reset state");
@@ -224,7 +244,7 @@ impl<'a> Session<'a> {
                 self.reply(221, "2.0.0", &text);
                 return Ok(Next::End);
             }
-            // "a server […] MAY return 252": who is there is not told
+            // who is there is not told: RFC 5321 §7.3
             Verb::Vrfy if argument.is_empty() => {
                 return Ok(self.mistake(501, "5.5.4", "VRFY whom?"));
             }
@@ -233,7 +253,7 @@ impl<'a> Session<'a> {
                 self.reply(252, "2.5.2", text);
             }
             Verb::Expn => {
-                self.reply(502, "5.5.1", "lists are not expanded here");
+                self.reply(502, "5.7.0", "lists are not expanded here");
             }
             Verb::Help => self.help(),
             Verb::NotImplemented => {
@@ -242,6 +262,26 @@ impl<'a> Session<'a> {
             }
         }
         Ok(Next::Command)
+    }
+
+    /// 503, where a command is not allowed.
+    fn out_of_turn(
+        &mut self,
+        verb: Verb,
+        allowed: &[State],
+        name: &str,
+    ) -> Option<Next> {
+        if allowed.contains(&self.state) {
+            return None;
+        }
+        let why = verb.wants(self.state);
+        self.note(&format!("{name} before its turn. RFC 5321 §4.1.4"));
+        if matches!(verb, Verb::Rcpt | Verb::Data) {
+            // sent ahead, behind a MAIL that was refused: no new mistake
+            self.reply(503, "5.5.1", why);
+            return Some(Next::Command);
+        }
+        Some(self.mistake(503, "5.5.1", why))
     }
 
     /// HELO and EHLO. RFC 5321 §4.1.1.1
@@ -260,6 +300,9 @@ impl<'a> Session<'a> {
         self.helo = name.to_string();
         self.extended = extended;
         let pleased = format!("Hello {name}, pleased to meet you");
+        if !self.wire.buffered().is_empty() {
+            self.note("commands before EHLO is answered. RFC 2920 §3.1");
+        }
         if !extended {
             self.say(250, &[pleased]);
             return Next::Command;
@@ -283,9 +326,15 @@ impl<'a> Session<'a> {
     }
 
     fn help(&mut self) {
-        let text = "HELO EHLO MAIL RCPT DATA RSET NOOP QUIT VRFY HELP; \
-                    RFC 5321 has them";
-        self.reply(214, "2.0.0", text);
+        let (server, tls) = (self.server, self.wire.tls().is_some());
+        let start_tls = server.identity.is_some() && !tls;
+        let auth = server.users.is_some() && tls;
+        let text = format!(
+            "HELO EHLO MAIL RCPT DATA RSET NOOP QUIT VRFY HELP{}{}",
+            if start_tls { " STARTTLS" } else { "" },
+            if auth { " AUTH" } else { "" }
+        );
+        self.reply(214, "2.0.0", &text);
     }
 
     /// STARTTLS. RFC 3207 §4
@@ -321,12 +370,12 @@ impl<'a> Session<'a> {
         let Some(identity) = &server.identity else { return Ok(()) };
         self.wire.limit_read_to(HANDSHAKE)?;
         if let Err(error) = self.wire.accept_tls(identity) {
-            server.trace.fact(|| error.to_string());
+            self.fact(&error.to_string());
             return Err(io::Error::other("no TLS"));
         }
         self.wire.limit_read_to(server.idle)?;
         if let Some(tls) = self.wire.tls() {
-            server.trace.fact(|| tls.describe());
+            self.fact(&tls.describe());
             server.trace.why(|| tls::observer("the mail and its envelope"));
         }
         Ok(())
@@ -347,7 +396,7 @@ impl<'a> Session<'a> {
         if self.mistakes < MAX_MISTAKES {
             return Next::Command;
         }
-        self.reply(421, "4.7.0", "too many mistakes, closing");
+        self.leave("4.7.0", "too many mistakes, closing");
         Next::End
     }
 
@@ -357,6 +406,12 @@ impl<'a> Session<'a> {
             true => self.say(code, &[format!("{enhanced} {text}")]),
             false => self.say(code, &[text.to_string()]),
         }
+    }
+
+    /// 421, with the server's name: RFC 5321 §4.2.3.
+    fn leave(&mut self, enhanced: &str, why: &str) {
+        let text = format!("{} {why}", self.server.name);
+        self.reply(421, enhanced, &text);
     }
 
     /// A reply of one or more lines. RFC 5321 §4.2
@@ -390,23 +445,45 @@ impl<'a> Session<'a> {
 
     /// What a standard has to say about the client.
     fn note(&self, text: &str) {
-        let (trace, number) = (&self.server.trace, self.connection.number);
-        trace.fact(|| match number {
-            1 => format!("note: {text}"),
-            number => format!("#{number} note: {text}"),
-        });
+        self.fact(&format!("note: {text}"));
+    }
+
+    /// What is no line of the dialogue.
+    fn fact(&self, text: &str) {
+        let number = self.connection.number;
+        self.server.trace.fact(|| numbered(number, text));
     }
 }
 
-/// `AUTH PLAIN ********`
-fn blotted(line: &[u8]) -> Vec<u8> {
-    let shown = &line[..line.len().min(MAX_INITIAL)];
-    let mut words = shown.split(|b| *b == b' ');
-    let first = [words.next(), words.next()];
-    let mut first = first.into_iter().flatten().collect::<Vec<_>>().join(&b' ');
-    if words.next().is_some() {
-        first.extend_from_slice(b" ");
-        first.extend_from_slice(BLOT.as_bytes());
+/// A text with its conversation's number, where there are several.
+fn numbered(number: u64, text: &str) -> String {
+    match number {
+        1 => text.to_string(),
+        number => format!("#{number} {text}"),
     }
-    first
+}
+
+/// Does the line begin with a verb that is known?
+fn is_command(line: &[u8]) -> bool {
+    let name = line.split(|b| *b == b' ').next().unwrap_or_default();
+    std::str::from_utf8(name).is_ok_and(|name| Verb::find(name).is_some())
+}
+
+/// `AUTH PLAIN ********`: of what may hold a password the mechanism alone.
+fn blotted(line: &[u8]) -> Vec<u8> {
+    let words: Vec<&[u8]> = line
+        .split(|b| b.is_ascii_whitespace())
+        .filter(|word| !word.is_empty())
+        .collect();
+    let known = |word: &&[u8]| {
+        MECHANISMS.iter().any(|m| word.eq_ignore_ascii_case(m.as_bytes()))
+    };
+    match words.as_slice() {
+        [verb] => verb.to_vec(),
+        [verb, mechanism] if known(mechanism) => [*verb, mechanism].join(&b' '),
+        [verb, mechanism, ..] if known(mechanism) => {
+            [*verb, mechanism, BLOT.as_bytes()].join(&b' ')
+        }
+        _ => [b"AUTH", BLOT.as_bytes()].join(&b' '),
+    }
 }

@@ -43,10 +43,12 @@ impl<'a> Stuffer<'a> {
     /// Sends the rest, and `<CRLF>.<CRLF>`, whose first half is there.
     pub fn end(mut self) -> io::Result<()> {
         self.shown.end(|line| show(self.trace, line, &mut self.in_header));
-        self.trace.text(Party::Client, b".", || {
-            "the end of the message: a dot alone. RFC 5321 §4.1.1.4, KR 2.3.1"
-                .into()
-        });
+        let hidden = self.shown.hidden;
+        if hidden > 0 {
+            self.trace.fact(|| format!("({hidden} more lines)"));
+        }
+        let note = || explain::message_line(b".", false);
+        self.trace.text(Party::Client, b".", note);
         if !self.at_line_start {
             self.buffer.extend_from_slice(b"\r\n");
         }
@@ -74,8 +76,9 @@ impl Write for Stuffer<'_> {
 
 fn show(trace: &Trace, line: &[u8], in_header: &mut bool) {
     let dot = if line.starts_with(b".") { &b"."[..] } else { b"" };
-    let note = || explain::message_line(line, *in_header);
-    trace.line(Party::Client, 0, [dot, line].concat(), note);
+    let stuffed = [dot, line].concat();
+    let note = || explain::message_line(&stuffed, *in_header);
+    trace.line(Party::Client, 0, &stuffed, note);
     *in_header &= !line.is_empty();
 }
 

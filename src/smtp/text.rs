@@ -124,7 +124,8 @@ pub fn unstructured(name: &str, text: &str) -> String {
     fold(name, &words)
 }
 
-/// A field of words, broken between them into lines of at most 78.
+/// A field of words, broken between them into lines of at most 76, which is
+/// right for encoded words, too.
 pub fn fold(name: &str, words: &[String]) -> String {
     let mut out = format!("{name}:");
     let mut column = out.len();
@@ -149,11 +150,12 @@ pub fn phrase(name: &str) -> Vec<String> {
         let legal = |c: char| c.is_ascii() && super::address::is_atext(c);
         !word.is_empty() && !word.starts_with("=?") && word.chars().all(legal)
     };
-    if name.split(' ').all(atom) {
+    let long = name.split(' ').any(|word| word.len() > MAX_WORD);
+    if !long && name.split(' ').all(atom) {
         return name.split(' ').map(String::from).collect();
     }
-    if name.is_ascii() && name.len() < MAX_WORD {
-        let escaped = name.replace('\\', "\\\\").replace('"', "\\\"");
+    let escaped = name.replace('\\', "\\\\").replace('"', "\\\"");
+    if name.is_ascii() && escaped.len() < MAX_WORD {
         return vec![format!("\"{escaped}\"")];
     }
     encoded_words(name)

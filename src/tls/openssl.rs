@@ -2,7 +2,7 @@
 //! `libssl.so` when the first connection wants them (dlopen, dlsym). Names
 //! and types are those of its headers; 1.1 and 3 have all of them.
 
-use std::ffi::{CStr, c_char, c_int, c_long, c_uchar, c_ulong, c_void};
+use std::ffi::{CStr, c_char, c_int, c_long, c_uchar, c_uint, c_ulong, c_void};
 use std::sync::OnceLock;
 
 /// The library by its versions, the newest first. It brings libcrypto.
@@ -32,6 +32,9 @@ pub const TLS1_2_VERSION: c_long = 0x0303;
 /// no buffers.
 pub const MODES: c_long = 0x1 | 0x2 | 0x10;
 // x509v3.h, obj_mac.h
+/// No wildcard within a label, and no name but in subjectAltName: RFC 9525
+/// §6.3, §2.
+pub const HOST_FLAGS: c_uint = 0x4 | 0x20;
 pub const NID_SUBJECT_ALT_NAME: c_int = 85;
 pub const GEN_DNS: c_int = 2;
 pub const GEN_IPADD: c_int = 7;
@@ -78,6 +81,7 @@ functions! {
     SSL_free: fn(*mut Ssl);
     SSL_set_fd: fn(*mut Ssl, c_int) -> c_int;
     SSL_ctrl: fn(*mut Ssl, c_int, c_long, *mut c_void) -> c_long;
+    SSL_set_hostflags: fn(*mut Ssl, c_uint);
     SSL_set1_host: fn(*mut Ssl, *const c_char) -> c_int;
     SSL_get0_param: fn(*mut Ssl) -> *mut c_void;
     SSL_connect: fn(*mut Ssl) -> c_int;

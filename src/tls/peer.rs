@@ -73,6 +73,10 @@ pub fn connect(
     let context = trust.context()?;
     let tls = Tls::new(&context, socket)?;
     let host = host.trim_matches(['[', ']']).trim_end_matches('.');
+    // (OpenSSL takes no name for any, and .name for any below it)
+    if host.is_empty() || host.starts_with('.') {
+        return Err(Error::Usage(format!("'{host}' is no host's name")));
+    }
     let name = c_string(host)?;
     let (library, ssl) = (tls.library, tls.ssl.as_ptr());
     // SAFETY: all pointers are to what is alive; OpenSSL copies the name,
@@ -88,6 +92,7 @@ pub fn connect(
                 let pointer = name.as_ptr().cast_mut().cast::<c_void>();
                 let sni = openssl::CTRL_SET_TLSEXT_HOSTNAME;
                 (library.SSL_ctrl)(ssl, sni, 0, pointer);
+                (library.SSL_set_hostflags)(ssl, openssl::HOST_FLAGS);
                 (library.SSL_set1_host)(ssl, name.as_ptr())
             }
         }

@@ -6,6 +6,7 @@ use std::ptr::null_mut;
 
 use super::openssl;
 use super::{Tls, owned};
+use crate::output::printable;
 
 /// Of a certificate so many names are told.
 const MAX_NAMES: c_int = 10;
@@ -92,7 +93,7 @@ impl Tls {
                     continue;
                 }
                 let bytes = std::slice::from_raw_parts(start, length as usize);
-                found.push(name_or_address(kind, bytes));
+                found.push(printable(name_or_address(kind, bytes)));
             }
             (library.GENERAL_NAMES_free)(names);
         }

@@ -16,6 +16,18 @@ pub struct Offers {
 }
 
 impl Offers {
+    /// What the best server would offer, its size limit unknown.
+    pub fn all() -> Offers {
+        Offers {
+            start_tls: true,
+            pipelining: true,
+            eight_bit: true,
+            utf8: true,
+            size: Some(0),
+            mechanisms: vec!["PLAIN".into()],
+        }
+    }
+
     /// `ehlo-keyword *( SP ehlo-param )`, a line each behind the first.
     pub fn parse(reply: &Reply) -> Offers {
         let mut offers = Offers::default();

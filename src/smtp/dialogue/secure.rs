@@ -10,12 +10,12 @@ use crate::trace::Party;
 
 impl Dialogue<'_> {
     pub(super) fn start_tls(&mut self) -> Result<(), Stop> {
-        let manner = self.manner;
-        match manner.mode {
+        let opportunistic = self.manner.opportunistic;
+        match self.mode {
             Mode::Off | Mode::Implicit => return self.may_authenticate(),
             Mode::StartTls if !self.offers.start_tls => {
                 let why = "the server offers no STARTTLS: nothing was sent";
-                return Err(Error::protocol(self.host, why).into());
+                return Err(self.unwilling(why));
             }
             Mode::Auto if !self.offers.start_tls => {
                 return self.may_authenticate();
@@ -23,6 +23,10 @@ impl Dialogue<'_> {
             Mode::Auto | Mode::StartTls => {}
         }
         let reply = self.command("STARTTLS")?;
+        if opportunistic && reply.code != 220 {
+            self.trace.why(|| "in clear, then. RFC 7435".into());
+            return Ok(());
+        }
         self.expect("STARTTLS", 220, reply)?;
         // Whoever sits between could put replies in here, in clear, for us
         // to take for the server's own under TLS.
@@ -30,7 +34,10 @@ impl Dialogue<'_> {
             let why = "something was injected behind the reply to STARTTLS";
             return Err(Error::protocol(self.host, why).into());
         }
-        self.secure()?;
+        match self.secure() {
+            Err(error) if opportunistic => return Err(Stop::NoTls(error)),
+            other => other?,
+        }
         // "The client MUST discard any knowledge obtained from the server,
         // such as the list of SMTP service extensions, which was not
         // obtained from the TLS negotiation itself." RFC 3207 §4.2
@@ -43,7 +50,7 @@ impl Dialogue<'_> {
         if exposed && !self.manner.insecure_auth {
             let why = "without TLS the password would be for all to read: it \
                        was not sent (--insecure-auth would)";
-            return Err(Error::protocol(self.host, why).into());
+            return Err(self.unwilling(why));
         }
         Ok(())
     }
@@ -107,9 +114,13 @@ impl Dialogue<'_> {
                     some.join(", ")
                 ),
             };
-            return Err(Error::protocol(self.host, why).into());
+            return Err(self.unwilling(&why));
         };
         self.expect("AUTH", 235, reply)
+    }
+
+    fn unwilling(&self, why: &str) -> Stop {
+        Stop::Unwilling(Error::protocol(self.host, why))
     }
 
     fn challenge(&mut self, command: &str) -> Result<(), Stop> {

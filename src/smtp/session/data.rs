@@ -4,7 +4,7 @@
 use std::io::{self, BufRead, ErrorKind};
 use std::time::{Duration, Instant};
 
-use super::{Next, Session};
+use super::{Next, Session, numbered};
 use crate::error::reason;
 use crate::http::date;
 use crate::output::{printable, say};
@@ -12,15 +12,15 @@ use crate::smtp::address::Address;
 use crate::smtp::command::State;
 use crate::smtp::explain;
 use crate::smtp::lint;
-use crate::smtp::maildir::Delivery;
+use crate::smtp::maildir::{Delivery, is_full};
 use crate::smtp::message::local_date;
 use crate::smtp::receive::Receiver;
 use crate::smtp::stuffing::FirstLines;
-use crate::trace::Party;
+use crate::trace::{Party, Trace};
 
-/// "3 minutes while awaiting the completion of each TCP SEND call to
-/// transmit a chunk of data" is the client's limit, RFC 5321 §4.5.3.2.5, and
-/// so the server's; who sends an octet a minute is not waited for, either.
+/// "This is while awaiting the completion of each TCP SEND call to transmit
+/// a chunk of data" says RFC 5321 §4.5.3.2.5 of the client's three minutes,
+/// which are the server's, too; an octet a minute is not waited for, either.
 const BLOCK: Duration = Duration::from_secs(3 * 60);
 const MESSAGE: Duration = Duration::from_secs(60 * 60);
 
@@ -42,6 +42,9 @@ impl Session<'_> {
         self.state = State::Data;
         let text = "Enter mail, end with \".\" on a line by itself";
         self.say(354, &[text.into()]);
+        if !self.wire.buffered().is_empty() {
+            self.note("the message before 354. RFC 2920 §3.1");
+        }
         self.flush()?;
         let mut delivery = Delivery::new(server.maildir.as_ref());
         let stamp = self.stamp(&delivery.name);
@@ -49,7 +52,10 @@ impl Session<'_> {
         self.wire.limit_read_to(BLOCK)?;
         let arrived = self.receive(&mut delivery);
         self.wire.limit_read_to(server.idle)?;
-        let arrived = arrived?;
+        let Some(arrived) = arrived? else {
+            self.reply(552, "5.3.4", "the message is far too big, closing");
+            return Ok(Next::End);
+        };
         if server.trace.is_on() {
             for note in lint::message(
                 &arrived.beginning,
@@ -63,7 +69,7 @@ impl Session<'_> {
         let receiver = &arrived.receiver;
         let bare = receiver.bare_cr || receiver.bare_lf;
         self.reset();
-        if receiver.octets > server.max_size {
+        if receiver.size() > server.max_size {
             self.reply(552, "5.3.4", "the message is too big");
         } else if bare && !server.accept_bare {
             let why = "a CR or LF alone in the message: lines end with CRLF";
@@ -74,30 +80,27 @@ impl Session<'_> {
         Ok(Next::Command)
     }
 
-    /// The message, up to its end, into `delivery`.
-    fn receive(&mut self, delivery: &mut Delivery) -> io::Result<Arrived> {
+    /// The message, up to its end, into `delivery`. `None`: no end of it is
+    /// to be expected.
+    fn receive(
+        &mut self,
+        delivery: &mut Delivery,
+    ) -> io::Result<Option<Arrived>> {
         let (server, number) = (self.server, self.connection.number);
         let trace = &server.trace;
         let until = Instant::now() + MESSAGE;
         let shown = if trace.is_on() { server.show_lines } else { 0 };
         let mut lines = FirstLines::new(shown);
         let mut in_header = true;
-        let mut show = |line: &[u8]| {
-            let note = || match trace.explains() {
-                true => {
-                    let note = explain::message_line(line, in_header);
-                    format!("[data] {note}")
-                }
-                false => "[data]".into(),
-            };
-            trace.line(Party::Client, number, line, note);
-            in_header &= !line.is_empty();
-        };
+        let mut show = |line: &[u8]| show(trace, number, line, &mut in_header);
         let (receiver, beginning) = (Receiver::new(), Vec::new());
         let mut arrived = Arrived { receiver, beginning, has_eight_bit: false };
         loop {
             let endless = server.max_size.saturating_mul(PATIENCE);
-            if arrived.receiver.octets > endless || Instant::now() > until {
+            if arrived.receiver.size() > endless {
+                return Ok(None);
+            }
+            if Instant::now() > until {
                 return Err(ErrorKind::TimedOut.into());
             }
             let here = self.wire.fill_buf()?;
@@ -116,7 +119,7 @@ impl Session<'_> {
             }
             let count = end.unwrap_or(here.len());
             lines.pass(&here[..count], &mut show);
-            if arrived.receiver.octets > server.max_size {
+            if arrived.receiver.size() > server.max_size {
                 out.truncate(before);
             }
             delivery.written();
@@ -126,15 +129,16 @@ impl Session<'_> {
             }
         }
         if lines.hidden > 1 {
-            trace.fact(|| format!("({} more lines)", lines.hidden - 1));
+            let more = format!("({} more lines)", lines.hidden - 1);
+            trace.fact(|| numbered(number, &more));
         }
         if lines.hidden > 0 {
             show(b".");
         }
         trace.message(Party::Client, || {
-            format!("the message, {} octets", arrived.receiver.octets)
+            format!("the message, {} octets", arrived.receiver.size())
         });
-        Ok(arrived)
+        Ok(Some(arrived))
     }
 
     /// The message to the disk, and the answer.
@@ -145,7 +149,7 @@ impl Session<'_> {
                 let (server, text) =
                     (self.server, "Message accepted for delivery");
                 if server.maildir.is_some() {
-                    server.trace.fact(|| format!("kept as new/{name}"));
+                    self.fact(&format!("kept as new/{name}"));
                 }
                 self.reply(250, "2.0.0", text);
             }
@@ -154,13 +158,12 @@ impl Session<'_> {
                     "topdown mail-server: keep {name}: {}",
                     reason(&error)
                 ));
-                let full = [libc::ENOSPC, libc::EDQUOT, libc::EFBIG];
-                match error.raw_os_error() {
-                    Some(errno) if full.contains(&errno) => {
+                match is_full(&error) {
+                    true => {
                         let why = "insufficient system storage";
                         self.reply(452, "4.3.1", why);
                     }
-                    _ => {
+                    false => {
                         let why = "the message could not be kept";
                         self.reply(451, "4.3.0", why);
                     }
@@ -169,10 +172,9 @@ impl Session<'_> {
         }
     }
 
-    /// What is put before the header. "When the SMTP server accepts a message
-    /// either for relaying or for final delivery, it inserts a trace record"
-    /// RFC 5321 §4.4; the word behind `with` is RFC 3848's or RFC 6531's.
-    fn stamp(&self, id: &str) -> String {
+    /// What is put before the header: the trace record of RFC 5321 §4.4, where
+    /// the word behind `with` is RFC 3848's or RFC 6531's.
+    fn stamp(&self, name: &str) -> String {
         let (server, envelope) = (self.server, &self.envelope);
         let from =
             envelope.from.as_ref().map_or(String::new(), Address::to_string);
@@ -188,12 +190,12 @@ impl Session<'_> {
             (true, false) => format!("ESMTP{secure}{known}"),
             (true, true) => format!("UTF8SMTP{secure}{known}"),
         };
-        // "MUST contain exactly one <path> entry, even when multiple RCPT
-        // commands have been given": where there are more, it is left out
+        // of several recipients none is named: that would tell of Bcc
         let for_whom = match envelope.to.as_slice() {
             [only] => format!("\n\tfor <{only}>"),
             _ => String::new(),
         };
+        let id: String = name.split('.').take(2).collect();
         let mut stamp = format!(
             "Return-Path: <{from}>\n\
              Received: from {} ({literal})\n\
@@ -208,4 +210,13 @@ impl Session<'_> {
         }
         stamp
     }
+}
+
+/// A line of the message in the transcript.
+fn show(trace: &Trace, number: u64, line: &[u8], in_header: &mut bool) {
+    trace.line(Party::Client, number, line, || match trace.explains() {
+        true => format!("[data] {}", explain::message_line(line, *in_header)),
+        false => "[data]".into(),
+    });
+    *in_header &= !line.is_empty();
 }

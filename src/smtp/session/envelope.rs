@@ -56,8 +56,8 @@ impl Session<'_> {
                 }
             }
         }
-        if self.is_refused(&path, envelope.utf8) {
-            return Next::Command;
+        if let Some(next) = self.refused(&path, envelope.utf8) {
+            return next;
         }
         let shown =
             path.address.as_ref().map_or("<>".into(), Address::to_string);
@@ -83,8 +83,8 @@ impl Session<'_> {
             self.reply(452, "4.5.3", "too many recipients");
             return Next::Command;
         }
-        if self.is_refused(&path, self.envelope.utf8) {
-            return Next::Command;
+        if let Some(next) = self.refused(&path, self.envelope.utf8) {
+            return next;
         }
         let Some(address) = path.address else {
             return self.mistake(501, "5.1.3", "a recipient has an address");
@@ -100,23 +100,26 @@ impl Session<'_> {
         Next::Command
     }
 
-    /// What is the same for both paths. True: it was answered with a no.
-    fn is_refused(&mut self, path: &Path, utf8: bool) -> bool {
+    /// What is the same for both paths: it may be answered with a no.
+    fn refused(&mut self, path: &Path, utf8: bool) -> Option<Next> {
         for note in &path.notes {
             self.note(note);
         }
-        let Some(address) = &path.address else { return false };
+        let address = path.address.as_ref()?;
         if !address.is_ascii() && !utf8 {
             let why = format!("{address} ... SMTPUTF8 was not asked for");
             self.reply(553, "5.6.7", &why); // RFC 6531 §3.5
-            return true;
+            return Some(Next::Command);
         }
         if let Some(code) = self.server.refusal(address) {
             let enhanced = format!("{}.2.0", code / 100);
             let why = format!("{address} ... refused, as --refuse says");
             self.reply(code, &enhanced, &why);
-            return true;
+            return Some(match code {
+                421 => Next::End, // "closing transmission channel"
+                _ => Next::Command,
+            });
         }
-        false
+        None
     }
 }

@@ -28,7 +28,7 @@ impl Session<'_> {
         let initial = Some(initial.trim().as_bytes()).filter(|i| !i.is_empty());
         let login = if mechanism.eq_ignore_ascii_case("PLAIN") {
             let response = match initial {
-                // "a single "=" character" stands for an empty response
+                // "a single equals sign" stands for an empty response
                 Some(b"=") => Some(Vec::new()),
                 Some(initial) => Some(initial.to_vec()),
                 None => self.challenge("")?,
