@@ -94,9 +94,9 @@ impl Session<'_> {
             self.reply(550, "5.7.1", &why);
             return Next::Command;
         }
+        self.state = State::Rcpt;
         self.reply(250, "2.1.5", &format!("{address} ... Recipient ok"));
         self.envelope.to.push(address);
-        self.state = State::Rcpt;
         Next::Command
     }
 
