@@ -310,9 +310,11 @@ fn c_string(text: &str) -> Result<CString, Error> {
 fn unreadable(option: &str, file: &str, library: &OpenSsl) -> Error {
     let why = match std::fs::File::open(file) {
         Err(error) => crate::error::reason(&error),
-        Ok(_) => match reason(library) {
-            none if none.is_empty() => "not a PEM file".into(),
-            why => why,
+        Ok(_) => match reason(library).as_str() {
+            "" | "no start line" | "unsupported" => {
+                "what is wanted is not in it (in PEM form)".into()
+            }
+            why => why.to_string(),
         },
     };
     Error::protocol(format!("{option} {file}"), why)

@@ -67,7 +67,7 @@ impl Maildir {
         let now = now.unwrap_or_default();
         let number = self.delivered.fetch_add(1, Relaxed);
         format!(
-            "{}.M{}P{}Q{number}.{}",
+            "{}.M{:06}P{}Q{number}.{}",
             now.as_secs(),
             now.subsec_micros(),
             process::id(),

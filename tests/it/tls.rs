@@ -473,5 +473,5 @@ fn a_server_says_what_is_wrong_with_its_files() {
     let text = server(&["--tls-key", &good]);
     assert!(text.contains("--tls-key goes with --tls-cert"), "{text}");
     let text = server(&["--tls-cert", "/etc/hostname"]);
-    assert!(text.contains("no start line"), "{text}");
+    assert!(text.contains("what is wanted is not in it"), "{text}");
 }
