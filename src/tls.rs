@@ -28,6 +28,9 @@ use crate::net;
 use openssl::{OpenSsl, Ssl, SslCtx, openssl};
 pub use peer::{Identity, Trust, connect};
 
+/// What is taken from the socket at a time: several records.
+const READ_AHEAD: usize = 64 * 1024;
+
 /// The owner of an SSL_CTX: what connections have in common.
 struct Context {
     library: &'static OpenSsl,
@@ -61,6 +64,9 @@ impl Context {
             let (ctrl, raw) = (library.SSL_CTX_ctrl, context.as_ptr());
             ctrl(raw, openssl::CTRL_SET_MIN_PROTO_VERSION, min, null_mut());
             ctrl(raw, openssl::CTRL_MODE, openssl::MODES, null_mut());
+            ctrl(raw, openssl::CTRL_SET_READ_AHEAD, 1, null_mut());
+            let set = library.SSL_CTX_set_default_read_buffer_len;
+            set(raw, READ_AHEAD);
             let options = openssl::OP_NO_RENEGOTIATION;
             (library.SSL_CTX_set_options)(raw, options);
         }

@@ -67,6 +67,8 @@ pub struct Session<'a> {
     user: Option<String>,
     envelope: Envelope,
     mistakes: u32,
+    /// QUIT was said.
+    quitted: bool,
     /// AUTH has failed: what follows may be a password all the same.
     auth_failed: bool,
     /// Replies that wait until all that came at once is answered: RFC 2920
@@ -94,6 +96,7 @@ impl<'a> Session<'a> {
             user: None,
             envelope: Envelope::default(),
             mistakes: 0,
+            quitted: false,
             auth_failed: false,
             pending: Vec::new(),
         }
@@ -107,7 +110,7 @@ impl<'a> Session<'a> {
             self.wire.close_gently();
             return false;
         }
-        if self.wire.has_unread() {
+        if self.server.trace.is_on() && self.wire.has_unread() {
             self.note("the client speaks first. RFC 5321 §3.1, §4.3.1");
         }
         self.say(220, &[self.server.name.clone()]);
@@ -127,7 +130,10 @@ impl<'a> Session<'a> {
             _ => _ = self.flush(),
         }
         self.fact(&format!("the connection with {client} ends"));
-        self.wire.close_gently();
+        // (after QUIT there is mostly nothing more to come)
+        if self.wire.has_unread() || !self.quitted {
+            self.wire.close_gently();
+        }
         spoke
     }
 
@@ -153,7 +159,7 @@ impl<'a> Session<'a> {
             false if self.auth_failed && !is_command(line) => BLOT.into(),
             false => line.clone(),
         };
-        self.auth_failed &= !is_command(line);
+        self.auth_failed = self.auth_failed && !is_command(line);
         self.show(Party::Client, &shown, explain::command);
         match kind {
             Line::Good if line.len() <= MAX_COMMAND || is_auth => {}
@@ -242,6 +248,7 @@ impl<'a> Session<'a> {
             Verb::Quit => {
                 let text = format!("{} closing connection", self.server.name);
                 self.reply(221, "2.0.0", &text);
+                self.quitted = true;
                 return Ok(Next::End);
             }
             // who is there is not told: RFC 5321 §7.3

@@ -25,6 +25,7 @@ pub const ERROR_WANT_WRITE: c_int = 3;
 pub const ERROR_ZERO_RETURN: c_int = 6;
 pub const OP_NO_RENEGOTIATION: u64 = 1 << 30;
 pub const CTRL_MODE: c_int = 33;
+pub const CTRL_SET_READ_AHEAD: c_int = 41;
 pub const CTRL_SET_TLSEXT_HOSTNAME: c_int = 55;
 pub const CTRL_SET_MIN_PROTO_VERSION: c_int = 123;
 pub const TLS1_2_VERSION: c_long = 0x0303;
@@ -69,6 +70,7 @@ functions! {
     SSL_CTX_new: fn(*const SslMethod) -> *mut SslCtx;
     SSL_CTX_free: fn(*mut SslCtx);
     SSL_CTX_ctrl: fn(*mut SslCtx, c_int, c_long, *mut c_void) -> c_long;
+    SSL_CTX_set_default_read_buffer_len: fn(*mut SslCtx, usize);
     SSL_CTX_set_options: fn(*mut SslCtx, u64) -> u64;
     SSL_CTX_set_default_verify_paths: fn(*mut SslCtx) -> c_int;
     SSL_CTX_load_verify_locations:

@@ -5,7 +5,7 @@ Measures topdown beside its peers on this machine: interleaved rounds (ours,
 theirs, ours, …), medians, ratios. Everything runs on the loopback interface,
 in a folder of its own, bounded in time. A peer that is not installed is left
 out, and that is said. WORK is any of: keep close file idle echo hit pass long
-tunnels (all of them).
+tunnels tls durable discard attach (all of them).
 """
 
 import argparse, json, os, re, shutil, socket, statistics, subprocess
@@ -425,7 +425,8 @@ def main():
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=int, default=3)
     parser.add_argument("work", nargs="*", default=["keep", "close", "file", "idle", "echo", "hit", "pass",
-                                                 "long", "tunnels"])
+                                                 "long", "tunnels", "tls", "durable",
+                                                 "discard", "attach"])
     args = parser.parse_args()
     print(f"{os.cpu_count()} cores, Linux {os.uname().release}; "
           f"{args.rounds} interleaved rounds of {args.seconds} s, medians [range]")
@@ -436,6 +437,16 @@ def main():
             echo(args)
         if set(args.work) & {"hit", "pass", "long", "tunnels"} and which("wrk") and which("nginx"):
             proxy(args, folder, args.work)
+        import mail
+        if "tls" in args.work:
+            mail.tls(args, folder)
+        if set(args.work) & {"durable", "discard"} and which("smtp-source"):
+            for work in ("durable", "discard"):
+                if work in args.work:
+                    getattr(mail, work)(args, folder)
+        if "attach" in args.work:
+            mail.attach(args, folder)
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -17,11 +17,9 @@ use crate::smtp::message::local_date;
 use crate::smtp::receive::Receiver;
 use crate::smtp::stuffing::FirstLines;
 use crate::trace::{Party, Trace};
+use crate::wire::let_others_work;
 
-/// "This is while awaiting the completion of each TCP SEND call to transmit
-/// a chunk of data" says RFC 5321 §4.5.3.2.5 of the client's three minutes,
-/// which are the server's, too; an octet a minute is not waited for, either.
-const BLOCK: Duration = Duration::from_secs(3 * 60);
+/// All of a message: who sends an octet a minute is not waited for.
 const MESSAGE: Duration = Duration::from_secs(60 * 60);
 
 /// A message over the size that is allowed is read to its end for nothing,
@@ -49,10 +47,7 @@ impl Session<'_> {
         let mut delivery = Delivery::new(server.maildir.as_ref());
         let stamp = self.stamp(&delivery.name);
         delivery.buffer().extend_from_slice(stamp.as_bytes());
-        self.wire.limit_read_to(BLOCK)?;
-        let arrived = self.receive(&mut delivery);
-        self.wire.limit_read_to(server.idle)?;
-        let Some(arrived) = arrived? else {
+        let Some(arrived) = self.receive(&mut delivery)? else {
             self.reply(552, "5.3.4", "the message is far too big, closing");
             return Ok(Next::End);
         };
@@ -102,6 +97,9 @@ impl Session<'_> {
             }
             if Instant::now() > until {
                 return Err(ErrorKind::TimedOut.into());
+            }
+            if self.wire.buffered().is_empty() {
+                let_others_work();
             }
             let here = self.wire.fill_buf()?;
             if here.is_empty() {
