@@ -13,7 +13,7 @@ ARGS =
 FILE = HelloWorld.html
 
 BIN   = target/release/topdown
-TOOLS = web-server web-client web-proxy dns-lookup udp-server udp-client tcp-server tcp-client
+TOOLS = web-server web-client web-proxy mail-client mail-server dns-lookup udp-server udp-client tcp-server tcp-client
 MAN   = $(wildcard man/*.1)
 
 help:              ## list the targets
@@ -42,6 +42,18 @@ run-web-proxy: build      ## the caching proxy on 127.0.0.1:8888
 
 run-conditional-get: build     ## KR 2.2.5 replayed: miss, hit, 304; drawn
 	@BIN=$(BIN) tests/conditional-get $(ARGS)
+
+run-mail-server: build     ## take mail on 127.0.0.1:2525, print the dialogue
+	$(BIN) mail-server $(if $(PORT),-l $(PORT)) $(ARGS)
+
+run-mail-client: build     ## a mail to HOST:PORT (its own server unless HOST=)
+	@BIN=$(BIN) HOST='$(HOST)' PORT='$(PORT)' tests/run-client \
+	  'mail-server --discard' 25 mail-client -v --server %h:%p \
+	  --from alice@crepes.fr --to bob@hamburger.edu --subject ketchup \
+	  --body 'Do you like ketchup?' $(ARGS)
+
+run-book-mail: build       ## KR 2.3.1 replayed: crepes.fr, hamburger.edu
+	@BIN=$(BIN) tests/book-mail
 
 run-dns-lookup: build     ## ask for HOST (gaia.cs.umass.edu); ARGS=MX …
 	$(BIN) dns-lookup $(or $(HOST),gaia.cs.umass.edu) $(ARGS)
@@ -101,7 +113,7 @@ uninstall:         ## take away what install and install-links put there
 clean:             ## remove what was built
 	$(CARGO) clean
 
-TARGETS = $(addprefix run-,$(TOOLS)) run-conditional-get
+TARGETS = $(addprefix run-,$(TOOLS)) run-conditional-get run-book-mail
 
 .PHONY: help build test check fmt clippy lint refs bench install \
   install-links uninstall clean $(TARGETS)

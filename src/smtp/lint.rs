@@ -43,23 +43,23 @@ pub fn message(
 fn header(beginning: &[u8]) -> Vec<String> {
     let mut notes = Vec::new();
     let mut names: Vec<Vec<u8>> = Vec::new();
-    let mut ended = false;
+    let mut body_follows = false;
     for line in beginning.split(|b| *b == b'\n') {
         let name = line.split(|b| *b == b':').next().unwrap_or_default();
         match line {
-            b"" => {
-                ended = true;
-                break;
-            }
+            b"" => break,
             [b' ' | b'\t', ..] if !names.is_empty() => {}
             _ if line.contains(&b':') && is_name(name) => {
                 names.push(name.to_ascii_lowercase());
             }
-            _ => break, // a line of the body
+            _ => {
+                body_follows = true;
+                break;
+            }
         }
     }
     // (a header may be longer than what is looked at)
-    if !ended && beginning.len() < LOOKED_AT {
+    if body_follows && beginning.len() < LOOKED_AT {
         notes
             .push("no empty line after the header. RFC 5322 §2.1, §3.5".into());
     }
@@ -95,6 +95,8 @@ mod tests {
     fn a_good_message_has_no_notes() {
         let good = "Date: x\nFrom: a\n b\nMessage-ID: <x>\n\nhi\n";
         assert_eq!(notes(good), "");
+        // "followed, optionally, by a body" RFC 5322 §2.1
+        assert_eq!(notes(&good[..good.len() - 4]), "");
     }
 
     #[test]

@@ -6,10 +6,12 @@ use std::process::{Command, Stdio};
 
 use crate::harness::{BINARY, Folder, run, run_command};
 
-const TOOLS: [&str; 8] = [
+const TOOLS: [&str; 10] = [
     "web-server",
     "web-client",
     "web-proxy",
+    "mail-client",
+    "mail-server",
     "dns-lookup",
     "udp-server",
     "udp-client",
