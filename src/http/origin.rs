@@ -1,6 +1,7 @@
 //! The client's side of a connection to an origin server: open it, through a
-//! proxy's tunnel and with TLS where the URL says `https`, send a request, read up to the end of the response's head. The web client, the
-//! proxy and the web server's `/fetch` share it.
+//! proxy's tunnel and with TLS where the URL says `https`, send a request,
+//! read up to the end of the response's head. The web client, the proxy and
+//! the web server's `/fetch` share it.
 
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpStream};

@@ -14,9 +14,9 @@
 //! $ curl -x localhost:8888 http://www.example.com/
 //! ```
 //!
-//! Read `run`, `Session::request` in `proxy/session.rs`, then `proxy/answer.rs` (from the store or
-//! from the origin?), `proxy/forward.rs` (there and back), `cache.rs` (the
-//! rules). `proxy/tunnel.rs` is CONNECT.
+//! Read `run`, `Session::request` in `proxy/session.rs`, then
+//! `proxy/answer.rs` (from the store or from the origin?), `proxy/forward.rs`
+//! (there and back), `cache.rs` (the rules). `proxy/tunnel.rs` is CONNECT.
 //!
 //! Not here: HTTP/2, which nobody speaks to a proxy in clear; looking into
 //! TLS; X-Forwarded-For, since who asks is nobody's business.

@@ -128,8 +128,8 @@ impl Representation {
     ) -> Representation {
         let etag = stamp.etag();
         // "An origin server with a clock [...] MUST NOT generate a
-        // Last-Modified date that is later than the server's time of message origination"
-        // RFC 9110 §8.8.2.1
+        // Last-Modified date that is later than the server's time of message
+        // origination" RFC 9110 §8.8.2.1
         let last_modified = stamp.modified.0.min(date::now());
         let media_type = media_type::of(path);
         let fields = format!(

@@ -1,5 +1,5 @@
-//! URLs as RFC 3986 has them, as far as `http` and `https` need: parsing, percent
-//! coding, and references relative to a base (`Location`).
+//! URLs as RFC 3986 has them, as far as `http` and `https` need: parsing,
+//! percent coding, and references relative to a base (`Location`).
 
 use super::message::is_host_and_port;
 

@@ -13,8 +13,9 @@ pub fn has(fields: &Fields, wanted: &str) -> bool {
 }
 
 /// The seconds that a directive names. Of several the one that makes stale
-/// sooner (the least, but of min-fresh the greatest); one that is no number (a sign, quotes, nothing) counts as `invalid`, so that doubt makes
-/// stale, not fresh.
+/// sooner (the least, but of min-fresh the greatest); one that is no number
+/// (a sign, quotes, nothing) counts as `invalid`, so that doubt makes stale,
+/// not fresh.
 pub fn seconds(fields: &Fields, wanted: &str, invalid: i64) -> Option<i64> {
     let all = directives(fields).filter(|(name, _)| is(name, wanted));
     let value = |argument: Option<&[u8]>| {

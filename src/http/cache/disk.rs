@@ -17,10 +17,10 @@
 //! ```
 //!
 //! First what was asked and when, with the request's fields that Vary names;
-//! then the response as it is stored, with its age when it came. The checksum is of all that follows its
-//! line: a file that is cut short, changed, or not ours is not served. A file
-//! is written aside and gets its name when it is whole, so whatever ends the
-//! program leaves whole files.
+//! then the response as it is stored, with its age when it came. The checksum
+//! is of all that follows its line: a file that is cut short, changed, or not
+//! ours is not served. A file is written aside and gets its name when it is
+//! whole, so whatever ends the program leaves whole files.
 
 use std::fs;
 use std::io::{self, ErrorKind, Read};
