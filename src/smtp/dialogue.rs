@@ -376,10 +376,11 @@ impl<'a> Dialogue<'a> {
 
     fn reply_within(&mut self, limit: Duration) -> Result<Reply, Error> {
         let trace = self.trace;
-        Reply::read(&mut self.wire, limit, |line| {
-            let note = || explain::reply(line);
-            trace.text(Party::Server, line, note);
-        })
+        let reply = Reply::read(&mut self.wire, limit, |line| {
+            trace.line(Party::Server, 0, line, || explain::reply(line));
+        })?;
+        trace.message(Party::Server, || reply.label());
+        Ok(reply)
     }
 
     fn expect(

@@ -137,6 +137,16 @@ impl Reply {
         }
     }
 
+    /// Its first line, and how many there are, for a diagram.
+    pub fn label(&self) -> String {
+        let first = self.lines.first().map_or("", String::as_str);
+        let first = printable(format!("{} {first}", self.code));
+        match self.lines.len() {
+            0 | 1 => first,
+            count => format!("{first} ({count} lines)"),
+        }
+    }
+
     /// 2yz: done.
     pub fn is_done(&self) -> bool {
         self.code / 100 == 2

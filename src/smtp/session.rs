@@ -16,9 +16,11 @@ use super::auth::BLOT;
 use super::command::{State, Verb};
 use super::explain;
 use super::line::{self, Line};
+use super::reply::Reply;
 use super::server::Server;
 use crate::connections::Connection;
 use crate::error::is_timeout;
+use crate::output::printable;
 use crate::tls;
 use crate::trace::Party;
 use crate::wire::{Wire, let_others_work};
@@ -161,6 +163,7 @@ impl<'a> Session<'a> {
         };
         self.auth_failed = self.auth_failed && !is_command(line);
         self.show(Party::Client, &shown, explain::command);
+        self.arrow(Party::Client, &shown);
         match kind {
             Line::Good if line.len() <= MAX_COMMAND || is_auth => {}
             Line::Good => {
@@ -430,6 +433,10 @@ impl<'a> Session<'a> {
             self.pending.extend_from_slice(line.as_bytes());
             self.pending.extend_from_slice(b"\r\n");
         }
+        if self.server.trace.is_on() {
+            let reply = Reply { code, lines: lines.to_vec() };
+            self.arrow(Party::Server, reply.label().as_bytes());
+        }
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -441,13 +448,20 @@ impl<'a> Session<'a> {
     /// A line of the transcript, the state beside it.
     fn show(&self, party: Party, line: &[u8], note: fn(&[u8]) -> String) {
         let (trace, number) = (&self.server.trace, self.connection.number);
-        trace.text_of(party, number, line, || {
+        trace.line(party, number, line, || {
             let state = self.state.name();
             match trace.explains() {
                 true => format!("[{state}] {}", note(line)),
                 false => format!("[{state}]"),
             }
         });
+    }
+
+    /// A message for the diagram.
+    fn arrow(&self, party: Party, label: &[u8]) {
+        let number = self.connection.number;
+        let trace = &self.server.trace;
+        trace.message(party, || numbered(number, &printable(label)));
     }
 
     /// What a standard has to say about the client.

@@ -23,6 +23,7 @@ pub struct Stuffer<'a> {
     at_line_start: bool,
     shown: FirstLines,
     in_header: bool,
+    octets: u64,
     trace: &'a Trace,
 }
 
@@ -36,6 +37,7 @@ impl<'a> Stuffer<'a> {
             at_line_start: true,
             shown,
             in_header: true,
+            octets: 0,
             trace,
         }
     }
@@ -48,7 +50,11 @@ impl<'a> Stuffer<'a> {
             self.trace.fact(|| format!("({hidden} more lines)"));
         }
         let note = || explain::message_line(b".", false);
-        self.trace.text(Party::Client, b".", note);
+        self.trace.line(Party::Client, 0, b".", note);
+        let octets = self.octets;
+        self.trace.message(Party::Client, || {
+            format!("the message, {octets} octets, and a dot")
+        });
         if !self.at_line_start {
             self.buffer.extend_from_slice(b"\r\n");
         }
@@ -59,6 +65,7 @@ impl<'a> Stuffer<'a> {
 
 impl Write for Stuffer<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.octets += bytes.len() as u64;
         let in_header = &mut self.in_header;
         self.shown.pass(bytes, |line| show(self.trace, line, in_header));
         stuff(bytes, &mut self.at_line_start, &mut self.buffer);

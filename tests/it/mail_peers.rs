@@ -32,6 +32,44 @@ fn python(script: &str, words: &[&str]) -> Ran {
     run_command(command, "")
 }
 
+const MAIN_CF: &str = "\
+compatibility_level = 3.6
+maillog_file = /dev/stdout
+queue_directory = HERE/queue
+data_directory = HERE/data
+inet_interfaces = 127.0.0.1
+inet_protocols = ipv4
+myhostname = hamburger.edu
+mydestination =
+mynetworks =
+virtual_mailbox_domains = hamburger.edu
+virtual_mailbox_base = HERE/mail
+virtual_mailbox_maps = static:box/
+virtual_uid_maps = static:65534
+virtual_gid_maps = static:65534
+alias_maps =
+smtpd_relay_restrictions = permit_sasl_authenticated, reject
+smtpd_tls_security_level = may
+smtpd_tls_cert_file = HERE/pem
+smtpd_tls_key_file = HERE/pem
+smtpd_tls_auth_only = yes
+smtpd_sasl_auth_enable = yes
+";
+
+const MASTER_CF: &str = "\
+127.0.0.1:PORT inet n - n - - smtpd
+cleanup unix n - n - 0 cleanup
+qmgr unix n - n 300 1 qmgr
+rewrite unix - - n - - trivial-rewrite
+bounce unix - - n - 0 bounce
+defer unix - - n - 0 bounce
+virtual unix - n n - - virtual
+anvil unix - - n - 1 anvil
+postlog unix-dgram n - n - 1 postlogd
+tlsmgr unix - - n 1000? 1 tlsmgr
+proxymap unix - - n - - proxymap
+";
+
 /// A postfix of the test's own, with STARTTLS, SASL and a Maildir.
 struct Postfix {
     child: Child,
@@ -53,41 +91,13 @@ impl Postfix {
         }
         let (folder, address) = (Folder::new(), free_address());
         let here = folder.text();
-        let pem = folder.file("pem", fs::read(certificate).unwrap());
-        let pem = pem.display();
-        folder.file(
-            "conf/main.cf",
-            format!(
-                "compatibility_level = 3.6\nmaillog_file = /dev/stdout\n\
-                 queue_directory = {here}/queue\ndata_directory = {here}/data\n\
-                 inet_interfaces = 127.0.0.1\ninet_protocols = ipv4\n\
-                 myhostname = hamburger.edu\nmydestination =\nmynetworks =\n\
-                 virtual_mailbox_domains = hamburger.edu\n\
-                 virtual_mailbox_base = {here}/mail\n\
-                 virtual_mailbox_maps = static:box/\n\
-                 virtual_uid_maps = static:65534\n\
-                 virtual_gid_maps = static:65534\nalias_maps =\n\
-                 smtpd_relay_restrictions = permit_sasl_authenticated, reject\n\
-                 smtpd_tls_security_level = may\n\
-                 smtpd_tls_cert_file = {pem}\nsmtpd_tls_key_file = {pem}\n\
-                 smtpd_tls_auth_only = yes\nsmtpd_sasl_auth_enable = yes\n"
-            ),
-        );
-        let port = address.port();
-        folder.file(
-            "conf/master.cf",
-            format!(
-                "127.0.0.1:{port} inet n - n - - smtpd\n\
-                 cleanup unix n - n - 0 cleanup\n\
-                 qmgr unix n - n 300 1 qmgr\n\
-                 rewrite unix - - n - - trivial-rewrite\n\
-                 bounce unix - - n - 0 bounce\ndefer unix - - n - 0 bounce\n\
-                 virtual unix - n n - - virtual\nanvil unix - - n - 1 anvil\n\
-                 postlog unix-dgram n - n - 1 postlogd\n\
-                 tlsmgr unix - - n 1000? 1 tlsmgr\n\
-                 proxymap unix - - n - - proxymap\n"
-            ),
-        );
+        let fill = |text: &str| {
+            text.replace("HERE", here)
+                .replace("PORT", &address.port().to_string())
+        };
+        folder.file("pem", fs::read(certificate).unwrap());
+        folder.file("conf/main.cf", fill(MAIN_CF));
+        folder.file("conf/master.cf", fill(MASTER_CF));
         // name spaces of its own: its users, its processes, none left over
         let script = format!(
             "cd {here} && mkdir queue data mail && chmod 755 . && \
@@ -308,77 +318,78 @@ enum Mode {
     Tls,
 }
 
-fn peers(mode: Mode, port: u16, ca: &str, letter: &str) -> Vec<Peer> {
-    let words = |text: String| -> Vec<String> {
-        text.split_whitespace().map(String::from).collect()
+fn smtplib(mode: Mode, port: u16, ca: &str, letter: &str) -> String {
+    let connect = match mode {
+        Mode::Clear => "smtplib.SMTP(h, p)",
+        Mode::StartTls => "smtplib.SMTP(h, p); s.starttls(context=c)",
+        Mode::Tls => "smtplib.SMTP_SSL(h, p, context=c)",
     };
-    let (curl, swaks, msmtp, nail, python) = match mode {
-        Mode::Clear => ("smtp", "", "--tls=off", "smtp", "smtplib.SMTP(h, p)"),
-        Mode::StartTls => (
-            "smtp",
-            "--tls --tls-verify --tls-ca-path CA",
-            "--tls=on --tls-starttls=on --tls-trust-file=CA",
-            "smtp",
-            "smtplib.SMTP(h, p); s.starttls(context=c)",
-        ),
-        Mode::Tls => (
-            "smtps",
-            "--tls-on-connect --tls-verify --tls-ca-path CA",
-            "--tls=on --tls-starttls=off --tls-trust-file=CA",
-            "smtps",
-            "smtplib.SMTP_SSL(h, p, context=c)",
-        ),
-    };
-    let required = if mode == Mode::StartTls { "--ssl-reqd" } else { "" };
-    let nail_tls = match mode {
-        Mode::Clear => String::new(),
-        Mode::StartTls => format!("-Stls-ca-file={ca} -Ssmtp-use-starttls"),
-        Mode::Tls => format!("-Stls-ca-file={ca}"),
-    };
-    let to = "bob@hamburger.edu";
-    let script = format!(
+    format!(
         "import smtplib, ssl\nh, p = 'localhost', {port}\n\
          c = ssl.create_default_context(cafile='{ca}')\n\
-         s = {python}\n\
-         s.sendmail('alice@crepes.fr', ['{to}'], open('{letter}', 'rb').read())\n\
+         s = {connect}\n\
+         letter = open('{letter}', 'rb').read()\n\
+         s.sendmail('alice@crepes.fr', ['bob@hamburger.edu'], letter)\n\
          s.quit()\n"
+    )
+}
+
+/// The words of each program, with MODE's in their place.
+fn peers(mode: Mode, port: u16, ca: &str, letter: &str) -> Vec<Peer> {
+    let peer = |program, words: String, text| {
+        let fill = |word: &str| {
+            word.replace("PORT", &port.to_string())
+                .replace("CA", ca)
+                .replace("LETTER", letter)
+        };
+        let words = words.split_whitespace().map(fill).collect();
+        Peer { program, words, text }
+    };
+    let by = |clear, start_tls, tls| match mode {
+        Mode::Clear => clear,
+        Mode::StartTls => start_tls,
+        Mode::Tls => tls,
+    };
+    let curl = by("smtp", "smtp --ssl-reqd", "smtps");
+    let (scheme, required) = curl.split_once(' ').unwrap_or((curl, ""));
+    let curl = format!(
+        "-sS {required} --cacert CA --url {scheme}://localhost:PORT \
+         --mail-from alice@crepes.fr --mail-rcpt bob@hamburger.edu -T LETTER"
     );
+    let swaks = format!(
+        "--server localhost --port PORT --from alice@crepes.fr \
+         --to bob@hamburger.edu --data LETTER {}",
+        by(
+            "",
+            "--tls --tls-verify --tls-ca-path CA",
+            "--tls-on-connect --tls-verify --tls-ca-path CA",
+        )
+    );
+    let msmtp = format!(
+        "--host=localhost --port=PORT --from=alice@crepes.fr {} \
+         bob@hamburger.edu",
+        by(
+            "--tls=off",
+            "--tls=on --tls-starttls=on --tls-trust-file=CA",
+            "--tls=on --tls-starttls=off --tls-trust-file=CA",
+        )
+    );
+    let nail = format!(
+        "-:/ -Sv15-compat -Ssendwait -Ssmtp-auth=none {} \
+         -Sfrom=alice@crepes.fr -s letter bob@hamburger.edu",
+        by(
+            "-Smta=smtp://localhost:PORT",
+            "-Smta=smtp://localhost:PORT -Stls-ca-file=CA -Ssmtp-use-starttls",
+            "-Smta=smtps://localhost:PORT -Stls-ca-file=CA",
+        )
+    );
+    let words = vec!["-c".into(), smtplib(mode, port, ca, letter)];
     vec![
-        Peer {
-            program: "curl",
-            words: words(format!(
-                "-sS {required} --cacert {ca} --url {curl}://localhost:{port} \
-                 --mail-from alice@crepes.fr --mail-rcpt {to} -T {letter}"
-            )),
-            text: "",
-        },
-        Peer {
-            program: "swaks",
-            words: words(format!(
-                "--server localhost --port {port} --from alice@crepes.fr \
-                 --to {to} --data {letter} {}",
-                swaks.replace("CA", ca)
-            )),
-            text: "",
-        },
-        Peer {
-            program: "msmtp",
-            words: words(format!(
-                "--host=localhost --port={port} --from=alice@crepes.fr {} {to}",
-                msmtp.replace("CA", ca)
-            )),
-            text: LETTER,
-        },
-        Peer {
-            program: "s-nail",
-            words: words(format!(
-                "-:/ -Sv15-compat -Ssendwait -Ssmtp-auth=none \
-                 -Smta={nail}://localhost:{port} {nail_tls} \
-                 -Sfrom=alice@crepes.fr -s letter {to}"
-            )),
-            text: ".hi\nbye\n",
-        },
-        Peer { program: "python3", words: vec!["-c".into(), script], text: "" },
+        peer("curl", curl, ""),
+        peer("swaks", swaks, ""),
+        peer("msmtp", msmtp, LETTER),
+        peer("s-nail", nail, ".hi\nbye\n"),
+        Peer { program: "python3", words, text: "" },
     ]
 }
 
@@ -423,6 +434,28 @@ fn real_clients_and_our_server() {
     }
 }
 
+/// What makes a peer log in by this mechanism, behind or among its words.
+fn log_in(peer: &mut Peer, mechanism: &str) -> Option<String> {
+    match peer.program {
+        "curl" => Some(format!(
+            "--user tim:tanstaaftanstaaf --login-options AUTH={mechanism}"
+        )),
+        "swaks" => Some(format!(
+            "--auth {mechanism} --auth-user tim --auth-password \
+             tanstaaftanstaaf"
+        )),
+        "msmtp" => {
+            // (options come before the recipient)
+            let auth = format!("--auth={}", mechanism.to_lowercase());
+            let password = "--passwordeval=echo tanstaaftanstaaf";
+            let words = [password.into(), "--user=tim".into(), auth];
+            peer.words.splice(0..0, words);
+            Some(String::new())
+        }
+        _ => None,
+    }
+}
+
 #[test]
 fn real_clients_log_in() {
     let Some(made) = Certificates::get() else { return };
@@ -439,28 +472,7 @@ fn real_clients_log_in() {
         for mut peer in
             peers(Mode::StartTls, port, &ca, letter.to_str().unwrap())
         {
-            let more = match peer.program {
-                "curl" => format!(
-                    "--user tim:tanstaaftanstaaf --login-options \
-                     AUTH={mechanism}"
-                ),
-                "swaks" => format!(
-                    "--auth {mechanism} --auth-user tim --auth-password \
-                     tanstaaftanstaaf"
-                ),
-                "msmtp" => {
-                    // (options come before the recipient)
-                    let auth = format!("--auth={}", mechanism.to_lowercase());
-                    peer.words.insert(0, auth);
-                    peer.words.insert(0, "--user=tim".into());
-                    peer.words.insert(
-                        0,
-                        "--passwordeval=echo tanstaaftanstaaf".into(),
-                    );
-                    String::new()
-                }
-                _ => continue,
-            };
+            let Some(more) = log_in(&mut peer, mechanism) else { continue };
             if !have(peer.program) {
                 continue;
             }
@@ -495,6 +507,33 @@ fn real_clients_log_in() {
     assert_eq!(ran.status, 0, "{}", ran.stderr);
 }
 
+/// Two servers and a name server, in a network of their own, where 53 and
+/// 25 are free.
+const EXCHANGERS: &str = "\
+set -e; cd HERE; ip link set lo up
+mount --bind resolv.conf /etc/resolv.conf
+dnsmasq --no-daemon --no-hosts --no-resolv --pid-file \\
+  --listen-address=127.0.0.1 --bind-interfaces --local=/edu/example/ \\
+  --mx-host=hamburger.edu,mx1.hamburger.edu,10 \\
+  --mx-host=hamburger.edu,mx2.hamburger.edu,20 \\
+  --address=/mx1.hamburger.edu/127.0.0.2 \\
+  --address=/mx2.hamburger.edu/127.0.0.3 \\
+  --host-record=plain.example,127.0.0.4 --dns-rr=null.example,15,000000 \\
+  2>/dev/null &
+until TOPDOWN dns-lookup hamburger.edu MX @127.0.0.1 >/dev/null 2>&1; do \\
+  :; done
+start() { TOPDOWN mail-server -l $1:25 --maildir $2 $3 $4 >$2.out \\
+  2>$2.err & until grep -q listening $2.err; do :; done; }
+: >two.err; : >four.err
+start 127.0.0.3 two --tls-cert PEM; start 127.0.0.4 four
+send() { status=0; TOPDOWN mail-client -v -f a@crepes.fr \"$@\" --body hi \\
+  || status=$?; echo exit $status >&2; }
+send -t bob@hamburger.edu -t c@plain.example -t d@HAMBURGER.edu
+send -t x@null.example; send -t y@none.example
+send -t z@[127.0.0.4]
+send -t bob@hamburger.edu --tls starttls
+";
+
 #[test]
 fn mail_finds_its_exchangers() {
     let Some(made) = Certificates::get() else { return };
@@ -504,35 +543,12 @@ fn mail_finds_its_exchangers() {
     let folder = Folder::new();
     let (here, pem) = (folder.text(), made.path("self"));
     folder.file("resolv.conf", "nameserver 127.0.0.1\n");
-    // a network of its own, where 53 and 25 are free
     folder.file(
         "run",
-        format!(
-            "set -e; cd {here}; ip link set lo up\n\
-             mount --bind resolv.conf /etc/resolv.conf\n\
-             dnsmasq --no-daemon --no-hosts --no-resolv --pid-file \
-             --listen-address=127.0.0.1 --bind-interfaces \
-             --local=/edu/example/ \
-             --mx-host=hamburger.edu,mx1.hamburger.edu,10 \
-             --mx-host=hamburger.edu,mx2.hamburger.edu,20 \
-             --address=/mx1.hamburger.edu/127.0.0.2 \
-             --address=/mx2.hamburger.edu/127.0.0.3 \
-             --host-record=plain.example,127.0.0.4 \
-             --dns-rr=null.example,15,000000 2>/dev/null &\n\
-             until {BINARY} dns-lookup hamburger.edu MX @127.0.0.1 \
-             >/dev/null 2>&1; do :; done\n\
-             start() {{ {BINARY} mail-server -l $1:25 --maildir $2 $3 $4 \
-             >$2.out 2>$2.err & \
-             until grep -q listening $2.err; do :; done; }}\n\
-             : >two.err; : >four.err\n\
-             start 127.0.0.3 two --tls-cert {pem}; start 127.0.0.4 four\n\
-             send() {{ status=0; {BINARY} mail-client -v -f a@crepes.fr \
-             \"$@\" --body hi || status=$?; echo exit $status >&2; }}\n\
-             send -t bob@hamburger.edu -t c@plain.example -t d@HAMBURGER.edu\n\
-             send -t x@null.example; send -t y@none.example\n\
-             send -t z@[127.0.0.4]\n\
-             send -t bob@hamburger.edu --tls starttls\n"
-        ),
+        EXCHANGERS
+            .replace("HERE", here)
+            .replace("PEM", &pem)
+            .replace("TOPDOWN", BINARY),
     );
     let mut command = Command::new("unshare");
     command.args(["-Urnmpf", "--kill-child", "timeout", "15", "sh"]);

@@ -133,9 +133,9 @@ impl Session<'_> {
         if lines.hidden > 0 {
             show(b".");
         }
-        trace.message(Party::Client, || {
-            format!("the message, {} octets", arrived.receiver.size())
-        });
+        let size = arrived.receiver.size();
+        let label = format!("the message, {size} octets, and a dot");
+        self.arrow(Party::Client, label.as_bytes());
         Ok(Some(arrived))
     }
 
