@@ -48,7 +48,7 @@ run-mail-server: build     ## take mail on 127.0.0.1:2525, print the dialogue
 
 run-mail-client: build     ## a mail to HOST:PORT (its own server unless HOST=)
 	@BIN=$(BIN) HOST='$(HOST)' PORT='$(PORT)' tests/run-client \
-	  'mail-server --discard' 25 mail-client -v --server %h:%p \
+	  'mail-server --discard' 2525 mail-client -v --server %h:%p \
 	  --from alice@crepes.fr --to bob@hamburger.edu --subject ketchup \
 	  --body 'Do you like ketchup?' $(ARGS)
 

@@ -36,6 +36,8 @@ pub enum Error {
     Protocol { doing: String, fault: String },
     /// The reader of our standard output has gone: nobody is to be told.
     OutputClosed,
+    /// Any of them, of which the tool has told itself.
+    Told,
 }
 
 impl Error {
@@ -64,6 +66,7 @@ impl fmt::Display for Error {
                 write!(f, "{}: {}", printable(doing), printable(fault))
             }
             Error::OutputClosed => write!(f, "standard output is closed"),
+            Error::Told => Ok(()),
         }
     }
 }

@@ -86,6 +86,7 @@ fn main() -> ExitCode {
         Ok(Outcome::Yes) => ExitCode::SUCCESS,
         Ok(Outcome::No) => ExitCode::from(1),
         Err(Error::OutputClosed) => ExitCode::SUCCESS,
+        Err(error @ Error::Told) => ExitCode::from(error.exit_status()),
         Err(error) => {
             match find(name) {
                 Some(tool) => say(format!("topdown {}: {error}", tool.name)),

@@ -13,7 +13,7 @@
 //! is asked for, a `Trace` is empty: every call returns before it formats,
 //! allocates or reads the clock.
 
-use std::fs;
+use std::fs::{self, OpenOptions};
 use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -120,7 +120,7 @@ impl Trace {
         let diagram = args.value("--diagram", text)?.map(PathBuf::from);
         let explain = args.flag("--explain");
         let verbose = args.flag("--verbose") || explain;
-        Ok(Trace::new(args, here, [verbose, explain, false], diagram))
+        Trace::new(args, here, [verbose, explain, false], diagram)
     }
 
     /// The same for a tool whose result is the dialogue: it is printed
@@ -129,7 +129,7 @@ impl Trace {
         let diagram = args.value("--diagram", text)?.map(PathBuf::from);
         let explain = args.flag("--explain");
         let verbose = args.flag("--verbose") | !args.flag("--quiet");
-        Ok(Trace::new(args, here, [verbose, explain, true], diagram))
+        Trace::new(args, here, [verbose, explain, true], diagram)
     }
 
     fn new(
@@ -137,9 +137,14 @@ impl Trace {
         here: Party,
         [verbose, explain, result]: [bool; 3],
         diagram: Option<PathBuf>,
-    ) -> Trace {
+    ) -> Result<Trace, Error> {
         if !verbose && diagram.is_none() {
-            return Trace(None);
+            return Ok(Trace(None));
+        }
+        if let Some(file) = &diagram {
+            // found out now, not when the work is done
+            let open = OpenOptions::new().create(true).append(true).open(file);
+            open.doing(|| format!("write {}", file.display()))?;
         }
         let (out, is_terminal) = match result {
             true => (libc::STDOUT_FILENO, io::stdout().is_terminal()),
@@ -159,7 +164,7 @@ impl Trace {
             events: Mutex::default(),
         });
         let _ = RUN.set(recorder.clone());
-        Trace(Some(recorder))
+        Ok(Trace(Some(recorder)))
     }
 
     /// Does `-e` want reasons?

@@ -69,7 +69,7 @@ pub fn secure(
     trust.warn(wire, &url.host);
     trace.message(Party::Server, || "TLS: server hello, finished".into());
     if let Some(tls) = wire.tls() {
-        trace.fact(|| format!("{} with {}", tls.describe(), url.host));
+        trace.fact(|| tls.with(&url.host));
         trace.why(|| tls::observer("request and response"));
     }
     Ok(())

@@ -42,7 +42,13 @@ impl Login {
             }
             (None, Ok(password)) => password,
             (None, Err(_)) if !ask => String::new(),
-            (None, Err(_)) => password::ask(&format!("password for {user}: "))?,
+            (None, Err(_)) => {
+                let asked = password::ask(&format!("password for {user}: "));
+                asked.map_err(|error| {
+                    let why = "TOPDOWN_PASSWORD or --password-file gives it";
+                    Error::protocol(error.to_string(), why)
+                })?
+            }
         };
         if user.contains('\0') || password.contains('\0') {
             return Err(Error::Usage("a NUL in a user or password".into()));

@@ -28,6 +28,7 @@ use super::dead_letter::Outbox;
 use super::dialogue::{self, Mail, Manner, Mode, Offers, Verdict};
 use super::message::Message;
 use super::options::{Envelope, Header, destination, helo, step};
+use super::reply::Reply;
 use super::route::{self, PORT, Route};
 use super::stuffing::stuff;
 use crate::Tool;
@@ -109,8 +110,9 @@ fn run(mut args: Args) -> Result<Outcome, Error> {
     let file = args.optional_operand();
     args.finish()?;
     let envelope = header.envelope();
-    let (envelope, message) = match header.raw.take() {
-        Some(path) if file.is_none() => header.raw_message(&path, envelope)?,
+    let raw = header.raw.take();
+    let (envelope, message) = match &raw {
+        Some(path) if file.is_none() => header.raw_message(path, envelope)?,
         Some(_) => return Err(Error::Usage("--raw is the message".into())),
         None => (envelope, header.message(file.as_deref(), &task.trace)?),
     };
@@ -121,7 +123,7 @@ fn run(mut args: Args) -> Result<Outcome, Error> {
         return task.print(&envelope, &message);
     }
     let Envelope { from, to } = envelope;
-    let outbox = Outbox::new(from, &to, message, &task.dead_letter)?;
+    let outbox = Outbox::new(from, &to, message, &task.dead_letter, raw)?;
     let verdicts = task.deliver_all(&outbox, &to);
     task.report(&outbox, &to, verdicts)
 }
@@ -164,7 +166,7 @@ impl Task {
             let mail = Mail { from, to: all.iter().collect(), message };
             return self.deliver(std::slice::from_ref(host), *port, &mail);
         }
-        let mut verdicts = vec![Verdict::NotSent; all.len()];
+        let mut verdicts = vec![Verdict::NotSent(None); all.len()];
         for (domain, to) in route::by_domain(all) {
             let group = match route::find(&domain, self.family, &self.trace) {
                 Ok(Route::Hosts(hosts)) => {
@@ -196,7 +198,7 @@ impl Task {
         port: u16,
         mail: &Mail,
     ) -> Vec<Verdict> {
-        let mut last = Verdict::NotSent;
+        let mut last = Verdict::NotSent(None);
         for (i, host) in hosts.iter().enumerate() {
             let limit = self.manner.timeout.unwrap_or(LOOK_UP);
             let outcome = net::resolve(host, port, self.family, limit)
@@ -216,7 +218,7 @@ impl Task {
                     }
                     _ => return verdicts,
                 },
-                Err(error) => last = Verdict::Failed(error.to_string()),
+                Err(error) => last = Verdict::Failed(with_remedy(&error)),
             }
             if more {
                 self.trace.why(|| {
@@ -238,7 +240,7 @@ impl Task {
         verdicts: Vec<Verdict>,
     ) -> Result<Outcome, Error> {
         let mut outcome = Outcome::Yes;
-        let mut fault: Option<Error> = None;
+        let mut failed = false;
         let mut out = io::stdout();
         for (address, verdict) in all.iter().zip(&verdicts) {
             if self.json {
@@ -254,8 +256,17 @@ impl Task {
                     }
                     continue;
                 }
-                Verdict::NotSent => {
+                Verdict::NotSent(reply) => {
                     outbox.has_got(address);
+                    if !self.quiet && !self.json {
+                        let reply = reply.as_ref();
+                        let reply = reply.map_or(String::new(), |reply| {
+                            format!("{reply}; ")
+                        });
+                        let line = printable(format!("{address}: {reply}"));
+                        let line = format!("{line}not sent (--quit-after)\n");
+                        wrote(out.write_all(line.as_bytes()))?;
+                    }
                     continue;
                 }
                 Verdict::Refused(at, reply) => {
@@ -269,23 +280,19 @@ impl Task {
                 ),
                 Verdict::Failed(why) => format!("not sent: {why}"),
             };
-            let failed =
-                matches!(verdict, Verdict::Unknown(_) | Verdict::Failed(_));
-            let told = Error::protocol(address.to_string(), text);
-            // (the last fault is told by main)
-            let now = match failed {
-                true => fault.replace(told),
-                false => {
-                    outcome = Outcome::No;
-                    Some(told)
-                }
-            };
-            if let Some(told) = now {
-                say(format!("topdown mail-client: {told}"));
+            match verdict {
+                Verdict::Unknown(_) | Verdict::Failed(_) => failed = true,
+                _ => outcome = Outcome::No,
             }
+            let told = Error::protocol(address.to_string(), text);
+            say(format!("topdown mail-client: {told}"));
         }
-        outbox.settle(|_| self.manner.quit_after.is_none())?;
-        fault.map_or(Ok(outcome), Err)
+        if let Err(error) = outbox.settle(|_| self.manner.quit_after.is_none())
+        {
+            say(format!("topdown mail-client: {error}"));
+            failed = true;
+        }
+        if failed { Err(Error::Told) } else { Ok(outcome) }
     }
 
     /// `--dry-run`: the client's half of the dialogue, as far as it can be
@@ -328,6 +335,18 @@ impl Task {
     }
 }
 
+/// A fault, and what is often the cause.
+fn with_remedy(error: &Error) -> String {
+    let refused = |e: &io::Error| e.kind() == io::ErrorKind::ConnectionRefused;
+    match error {
+        Error::Io { source, .. } if refused(source) => format!(
+            "{error}: no mail server listens there ('topdown mail-server' \
+             listens on 2525)"
+        ),
+        _ => error.to_string(),
+    }
+}
+
 /// Prints what is written to it, dots doubled.
 struct Printer {
     out: Output,
@@ -357,7 +376,10 @@ fn json(address: &Address, verdict: &Verdict) -> String {
         }
         Verdict::Refused(_, reply) => ("later", reply.code, reply.to_string()),
         Verdict::Impossible(why) => ("impossible", 0, why.clone()),
-        Verdict::NotSent => ("not tried", 0, String::new()),
+        Verdict::NotSent(reply) => {
+            let text = reply.as_ref().map_or(String::new(), Reply::to_string);
+            ("not sent", reply.as_ref().map_or(0, |r| r.code), text)
+        }
         Verdict::Unknown(why) => ("unknown", 0, why.clone()),
         Verdict::Failed(why) => ("failed", 0, why.clone()),
     };

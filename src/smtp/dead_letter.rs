@@ -38,6 +38,9 @@ pub struct Outbox {
     pub from: Option<Address>,
     pub message: Message,
     path: String,
+    /// The file that it is in already.
+    raw: Option<String>,
+    count: usize,
     /// `None`: this is settled.
     unsent: Mutex<Option<Vec<Address>>>,
 }
@@ -49,10 +52,12 @@ impl Outbox {
         to: &[Address],
         message: Message,
         path: &str,
+        raw: Option<String>,
     ) -> Result<Arc<Outbox>, Error> {
-        let unsent = Mutex::new(Some(to.to_vec()));
-        let path = path.to_string();
-        let outbox = Arc::new(Outbox { from, message, path, unsent });
+        let (unsent, count) = (Mutex::new(Some(to.to_vec())), to.len());
+        let (path, raw) = (path.to_string(), raw.filter(|raw| raw != "-"));
+        let outbox = Outbox { from, message, path, raw, count, unsent };
+        let outbox = Arc::new(outbox);
         let stopped = outbox.clone();
         signal::on_stop(move || {
             if let Err(error) = stopped.settle(|_| true) {
@@ -81,9 +86,13 @@ impl Outbox {
         let mut lock = self.lock();
         let Some(mut unsent) = lock.take() else { return Ok(()) };
         unsent.retain(wanted);
-        match unsent.is_empty() {
-            true => Ok(()),
-            false => self.keep(&unsent),
+        match &self.raw {
+            _ if unsent.is_empty() => Ok(()),
+            Some(file) if unsent.len() == self.count => {
+                say(format!("topdown mail-client: it stays in {file}"));
+                Ok(())
+            }
+            _ => self.keep(&unsent),
         }
     }
 
@@ -94,7 +103,8 @@ impl Outbox {
         let written = write(file, self.from.as_ref(), to, &self.message);
         say(match written {
             Ok(()) => format!(
-                "topdown mail-client: kept in {name}: --raw {name} sends it"
+                "topdown mail-client: kept in {name}: send it later with \
+                 --raw {name} and the same --server"
             ),
             Err(error) => format!(
                 "topdown mail-client: kept in {name}, but not whole: {}",

@@ -99,8 +99,9 @@ pub enum Verdict {
     Refused(&'static str, Reply),
     /// It cannot be, for a reason of ours.
     Impossible(String),
-    /// Asked no further, by `--quit-after`.
-    NotSent,
+    /// Asked no further, by `--quit-after`; the last reply, if there was one
+    /// for this recipient.
+    NotSent(Option<Reply>),
     /// The connection was lost between the final dot and the reply: the
     /// message may have been delivered, or not.
     Unknown(String),
@@ -215,8 +216,10 @@ impl<'a> Dialogue<'a> {
         let mut verdicts = self.envelope(mail)?;
         let accepted = |v: &Verdict| matches!(v, Verdict::Accepted(_));
         if self.manner.quit_after == Some(Step::Rcpt) {
-            for v in verdicts.iter_mut().filter(|v| accepted(v)) {
-                *v = Verdict::NotSent;
+            for v in &mut verdicts {
+                if let Verdict::Accepted(reply) = v {
+                    *v = Verdict::NotSent(Some(reply.clone()));
+                }
             }
         }
         if verdicts.iter().any(accepted) {
@@ -243,6 +246,13 @@ impl<'a> Dialogue<'a> {
     fn hello(&mut self) -> Result<(), Stop> {
         self.offers = Offers::default();
         if !self.manner.book {
+            if self.wire.tls().is_some() && self.mode != Mode::Implicit {
+                self.trace.why(|| {
+                    "once more: whoever sits between could have changed the \
+                     first answer. RFC 3207 §4.2"
+                        .into()
+                });
+            }
             let reply = self.command(&format!("EHLO {}", self.helo))?;
             if reply.code == 250 {
                 self.offers = Offers::parse(&reply);
@@ -272,6 +282,15 @@ impl<'a> Dialogue<'a> {
             for line in group {
                 self.show(line, explain::command(line.as_bytes()));
             }
+            if group.len() > 1 {
+                self.trace.why(|| {
+                    format!(
+                        "these {} leave together, before any is answered: \
+                         PIPELINING. RFC 2920",
+                        group.len()
+                    )
+                });
+            }
             let bytes = format!("{}\r\n", group.join("\r\n"));
             self.send(bytes.as_bytes())?;
             for _ in group {
@@ -281,6 +300,9 @@ impl<'a> Dialogue<'a> {
                 match (reply, no) {
                     (Ok(reply), _) if reply.code != 421 => replies.push(reply),
                     (_, Some(no)) => return Err(refused("MAIL", no.clone())),
+                    (Ok(reply), None) if replies.is_empty() => {
+                        return Err(refused("MAIL", reply));
+                    }
                     (Ok(reply), None) => return Err(refused("RCPT", reply)),
                     (Err(error), None) => return Err(error.into()),
                 }
@@ -337,7 +359,9 @@ impl<'a> Dialogue<'a> {
 
     fn quit_after(&self, step: Step) -> Result<(), Stop> {
         match self.manner.quit_after {
-            Some(last) if last <= step => Err(Stop::Verdict(Verdict::NotSent)),
+            Some(last) if last <= step => {
+                Err(Stop::Verdict(Verdict::NotSent(None)))
+            }
             _ => Ok(()),
         }
     }

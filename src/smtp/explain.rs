@@ -13,10 +13,15 @@ pub fn command(line: &[u8]) -> String {
             "the client names itself, and asks what the server can do beyond \
              RFC 821. RFC 5321 §4.1.1.1"
         }
+        b"MAIL" if line.windows(2).any(|w| w == b"<>") => {
+            "the null reverse-path: of this mail no failure is told, since \
+             it tells of one itself. RFC 5321 §4.5.5"
+        }
         b"MAIL" => {
             "a new envelope: to whom failures are told (the reverse-path). \
-             The From in the header is for people, and may differ. \
-             RFC 5321 §4.1.1.2, KR 2.3.1"
+             The From in the header is for people, and may differ. SIZE tells \
+             how long the message will be. RFC 5321 §4.1.1.2, RFC 1870, \
+             KR 2.3.1"
         }
         b"RCPT" => {
             "one recipient of the envelope, whatever To and Cc will say. \

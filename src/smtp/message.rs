@@ -118,7 +118,8 @@ impl Draft {
         }
         head.push_str(&mailboxes("Cc", &self.cc));
         let subject = text::unstructured("Subject", &self.subject);
-        explain_header(trace, &self.subject, subject.trim_end());
+        let coded = subject.trim_start_matches("Subject: ").trim_end();
+        explain_header(trace, &self.subject, coded);
         if !self.subject.is_empty() {
             head.push_str(&subject);
         }
@@ -198,6 +199,7 @@ fn explain_coding(trace: &Trace, text: &str, body: &text::Encoded) {
             body.encoding,
             match body.encoding {
                 "base64" => ": every 57 are a line of 76 characters",
+                "7bit" => ", as they are: a line ends with CRLF now",
                 _ => "",
             }
         )

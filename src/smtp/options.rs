@@ -1,7 +1,7 @@
 //! What the mail client's options say: the message, the envelope, and where
 //! they go.
 
-use std::io::{self, Read};
+use std::io::{self, IsTerminal, Read};
 
 use super::address::{Address, Mailbox, is_domain};
 use super::content::{Attachment, RawFile};
@@ -12,6 +12,7 @@ use super::route::{PORT, SUBMISSION, SUBMISSIONS};
 use crate::args::{Args, text};
 use crate::error::{Doing, Error};
 use crate::net;
+use crate::output::say;
 use crate::trace::Trace;
 
 /// A text is held in memory.
@@ -117,7 +118,12 @@ impl Header {
                 let file = std::fs::File::open(path);
                 read_text(file.doing(|| format!("read {path}"))?, path)?
             }
-            _ => read_text(io::stdin().lock(), "standard input")?,
+            _ => {
+                if io::stdin().is_terminal() {
+                    say("Type the text, and end it with Ctrl-D:");
+                }
+                read_text(io::stdin().lock(), "standard input")?
+            }
         };
         Draft {
             from,
@@ -233,6 +239,9 @@ pub fn helo(text: &str) -> Result<String, String> {
 
 /// `--server HOST[:PORT]`, an IPv6 address in brackets.
 fn host_and_port(text: &str) -> Result<(String, Option<u16>), String> {
+    if text.contains("://") {
+        return Err(format!("HOST[:PORT] is wanted, not '{text}'"));
+    }
     let after_literal = text.rfind(']').map_or(0, |at| at + 1);
     let (host, port) = match text[after_literal..].find(':') {
         Some(at) => {

@@ -159,6 +159,11 @@ impl Reply {
 
     /// What kind of no it is.
     pub fn advice(&self) -> &'static str {
+        match self.code {
+            530 => return "one must log in: --user",
+            535 => return "the user or the password is wrong",
+            _ => {}
+        }
         match self.code / 100 {
             4 => "try again later",
             5 => "no, and asking again will not help",

@@ -38,6 +38,9 @@ const COMMAND: Duration = Duration::from_secs(5 * 60);
 /// A TLS handshake.
 const HANDSHAKE: Duration = Duration::from_secs(30);
 
+/// What a browser says first.
+const HTTP_METHODS: [&str; 5] = ["GET", "POST", "PUT", "OPTIONS", "CONNECT"];
+
 /// What may be shown behind AUTH.
 const MECHANISMS: [&str; 4] = ["PLAIN", "LOGIN", "CRAM-MD5", "XOAUTH2"];
 
@@ -153,6 +156,10 @@ impl<'a> Session<'a> {
             }
             return Ok(Next::End);
         };
+        if line.starts_with(b"\x16\x03") && self.wire.tls().is_none() {
+            self.note("a TLS handshake: here it comes behind STARTTLS");
+            return Ok(Next::End);
+        }
         // the password is not for all
         let word = line.trim_ascii_start().get(..4);
         let is_auth = word.is_some_and(|w| w.eq_ignore_ascii_case(b"AUTH"));
@@ -179,6 +186,7 @@ impl<'a> Session<'a> {
                 );
             }
             Line::BareLineFeed => {
+                self.note("a bare LF ends the line. RFC 5321 §2.3.8");
                 let why = "a line ends with CRLF, not with LF (nc -C)";
                 return Ok(self.mistake(500, "5.5.2", why));
             }
@@ -219,6 +227,12 @@ impl<'a> Session<'a> {
         let end = line.find(' ').unwrap_or(line.len());
         let (name, argument) = line.split_at(end);
         let argument = argument.trim_matches(' ');
+        if HTTP_METHODS.contains(&name) {
+            // a browser that some page has sent here
+            self.note("this is HTTP");
+            self.reply(500, "5.5.2", "command unrecognized, closing");
+            return Ok(Next::End);
+        }
         let Some((verb, allowed)) = Verb::find(name) else {
             return Ok(self.mistake(500, "5.5.2", "command unrecognized"));
         };

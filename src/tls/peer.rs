@@ -143,7 +143,14 @@ impl Identity {
         let pem = openssl::FILETYPE_PEM;
         // SAFETY: as above. (It also checks that the two belong together.)
         if unsafe { load(raw, name.as_ptr(), pem) } != 1 {
-            return Err(unreadable("--tls-key", &key, library));
+            let fault = unreadable("--tls-key", &key, library);
+            return Err(match key == certificate {
+                true => Error::protocol(
+                    format!("--tls-cert {certificate}"),
+                    "there is no private key in it: --tls-key names its file",
+                ),
+                false => fault,
+            });
         }
         Ok(Some(Identity(context)))
     }

@@ -46,6 +46,15 @@ impl Tls {
         })
     }
 
+    /// `TLSv1.3, … with HOST, whose certificate was verified`
+    pub fn with(&self, host: &str) -> String {
+        let verified = match self.unverified() {
+            None => "whose certificate was verified",
+            Some(_) => "whose certificate was not verified",
+        };
+        format!("{} with {host}, {verified}", self.describe())
+    }
+
     fn has_certificate(&self) -> bool {
         let library = self.library;
         // SAFETY: the SSL is alive; the certificate is ours to free, and

@@ -78,7 +78,7 @@ impl Dialogue<'_> {
             manner.trust.warn(&self.wire, host);
         }
         if let Some(tls) = self.wire.tls() {
-            trace.fact(|| format!("{} with {host}", tls.describe()));
+            trace.fact(|| tls.with(host));
             trace.why(|| tls::observer("the mail and its envelope"));
         }
         Ok(())

@@ -47,7 +47,11 @@ impl Session<'_> {
         let mut delivery = Delivery::new(server.maildir.as_ref());
         let stamp = self.stamp(&delivery.name);
         delivery.buffer().extend_from_slice(stamp.as_bytes());
-        let Some(arrived) = self.receive(&mut delivery)? else {
+        let arrived = self.receive(&mut delivery);
+        if arrived.is_err() {
+            self.fact("no final dot came: nothing is kept");
+        }
+        let Some(arrived) = arrived? else {
             self.reply(552, "5.3.4", "the message is far too big, closing");
             return Ok(Next::End);
         };
@@ -214,6 +218,8 @@ impl Session<'_> {
 fn show(trace: &Trace, number: u64, line: &[u8], in_header: &mut bool) {
     trace.line(Party::Client, number, line, || match trace.explains() {
         true => format!("[data] {}", explain::message_line(line, *in_header)),
+        // (beside a long line there is no room)
+        false if line.len() > 60 => String::new(),
         false => "[data]".into(),
     });
     *in_header &= !line.is_empty();
