@@ -196,7 +196,8 @@ fn our_client_and_nginx() {
     site.file(
         "nginx.conf",
         format!(
-            "daemon off; pid {folder}/pid; error_log {folder}/error;\n\
+            "daemon off; master_process off; pid {folder}/pid;\n\
+             error_log {folder}/error;\n\
              events {{}}\n\
              http {{ access_log off; client_body_temp_path {folder}/t;\n\
              server {{ listen {port} ssl; root {folder};\n\
