@@ -8,7 +8,7 @@ out, and that is said. WORK is any of: keep close file idle echo hit pass long
 tunnels tls durable discard attach (all of them).
 """
 
-import argparse, json, os, re, shutil, socket, statistics, subprocess
+import argparse, json, os, re, shutil, signal, socket, statistics, subprocess
 import sys, tempfile, time
 
 TOPDOWN = os.path.abspath("target/release/topdown")
@@ -73,6 +73,9 @@ class Peer:
         return f"http://127.0.0.1:{self.port}{path}"
 
     def end(self):
+        # a name space's first process takes all others with it
+        for pid in self.pids()[1:2] if self.name == "postfix" else []:
+            os.kill(pid, signal.SIGKILL)
         self.process.terminate()
         try:
             self.process.wait(5)

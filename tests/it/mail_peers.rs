@@ -8,7 +8,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use crate::harness::{BINARY, Folder, Ran, have, run_command};
+use crate::harness::{BINARY, Folder, Ran, have, kill, run_command};
 use crate::mail_server::{MailServer, messages};
 use crate::tls::{Certificates, until_it_listens};
 
@@ -130,6 +130,13 @@ impl Postfix {
 
 impl Drop for Postfix {
     fn drop(&mut self) {
+        // the first process of its name space takes all others with it
+        let pid = self.child.id();
+        let children = format!("/proc/{pid}/task/{pid}/children");
+        let children = fs::read_to_string(children).unwrap_or_default();
+        for child in children.split_whitespace() {
+            kill(child.parse().unwrap(), libc::SIGKILL);
+        }
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
