@@ -193,6 +193,11 @@ impl Tls {
         }
         let most = c_int::try_from(out.len()).unwrap_or(c_int::MAX);
         let (start, ssl) = (out.as_mut_ptr().cast(), self.ssl.as_ptr());
+        // SAFETY: the SSL is alive.
+        let held = unsafe { (self.library.SSL_has_pending)(ssl) } != 0;
+        if !held && self.is_at_end() {
+            return Err(ErrorKind::UnexpectedEof.into());
+        }
         let read = self.library.SSL_read;
         let limit = self.socket.read_timeout()?;
         // SAFETY: `most` bytes at `start` are the live slice's.

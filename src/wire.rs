@@ -24,6 +24,8 @@ const LINGER_BYTES: usize = 1 << 20;
 pub struct Wire {
     pub socket: Arc<TcpStream>,
     tls: Option<Tls>,
+    /// A handshake was begun: the socket does not block.
+    secured: bool,
     buffer: Vec<u8>,
     /// The unread bytes are `buffer[start..end]`.
     start: usize,
@@ -40,6 +42,7 @@ impl Wire {
         Wire {
             socket,
             tls: None,
+            secured: false,
             buffer: Vec::new(),
             start: 0,
             end: 0,
@@ -57,6 +60,7 @@ impl Wire {
         host: &str,
     ) -> Result<(), Error> {
         self.forget();
+        self.secured = true;
         self.tls = Some(tls::connect(trust, &self.socket, host)?);
         Ok(())
     }
@@ -64,6 +68,7 @@ impl Wire {
     /// A server's TLS handshake, the same way.
     pub fn accept_tls(&mut self, identity: &Identity) -> Result<(), Error> {
         self.forget();
+        self.secured = true;
         self.tls = Some(identity.accept(&self.socket)?);
         Ok(())
     }
@@ -230,9 +235,9 @@ impl Wire {
     pub fn close_gently(mut self) {
         if let Some(tls) = self.tls.take() {
             tls.close();
-            if self.socket.set_nonblocking(false).is_err() {
-                return;
-            }
+        }
+        if self.secured && self.socket.set_nonblocking(false).is_err() {
+            return;
         }
         if self.socket.shutdown(Shutdown::Write).is_err() {
             return;

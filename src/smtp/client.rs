@@ -123,7 +123,9 @@ fn run(mut args: Args) -> Result<Outcome, Error> {
         return task.print(&envelope, &message);
     }
     let Envelope { from, to } = envelope;
-    let outbox = Outbox::new(from, &to, message, &task.dead_letter, raw)?;
+    let keeps = task.manner.quit_after.is_none();
+    let path = keeps.then_some(task.dead_letter.as_str());
+    let outbox = Outbox::new(from, &to, message, path, raw)?;
     let verdicts = task.deliver_all(&outbox, &to);
     task.report(&outbox, &to, verdicts)
 }
@@ -240,45 +242,39 @@ impl Task {
         verdicts: Vec<Verdict>,
     ) -> Result<Outcome, Error> {
         let mut outcome = Outcome::Yes;
-        let mut failed = false;
-        let mut out = io::stdout();
+        let (mut failed, mut unprinted) = (false, None);
+        // (that nobody reads it must not keep the rest from being done)
+        let mut print = |line: String| {
+            if unprinted.is_none() {
+                let line = format!("{}\n", printable(line));
+                unprinted =
+                    wrote(io::stdout().write_all(line.as_bytes())).err();
+            }
+        };
         for (address, verdict) in all.iter().zip(&verdicts) {
             if self.json {
-                let line = json(address, verdict);
-                wrote(out.write_all(line.as_bytes()))?;
+                print(json(address, verdict));
             }
+            let quiet = self.quiet || self.json;
             let text = match verdict {
                 Verdict::Accepted(reply) => {
                     outbox.has_got(address);
-                    if !self.quiet && !self.json {
-                        let line = printable(format!("{address}: {reply}"));
-                        wrote(out.write_all(format!("{line}\n").as_bytes()))?;
+                    if !quiet {
+                        print(format!("{address}: {reply}"));
                     }
                     continue;
                 }
                 Verdict::NotSent(reply) => {
                     outbox.has_got(address);
-                    if !self.quiet && !self.json {
-                        let reply = reply.as_ref();
-                        let reply = reply.map_or(String::new(), |reply| {
-                            format!("{reply}; ")
-                        });
-                        let line = printable(format!("{address}: {reply}"));
-                        let line = format!("{line}not sent (--quit-after)\n");
-                        wrote(out.write_all(line.as_bytes()))?;
+                    let told = reply.as_ref().map(|r| format!("{r}; "));
+                    let told = told.unwrap_or_default();
+                    if !quiet {
+                        let why = "not sent (--quit-after)";
+                        print(format!("{address}: {told}{why}"));
                     }
                     continue;
                 }
-                Verdict::Refused(at, reply) => {
-                    let advice = reply.advice();
-                    format!("refused at {at}: {reply} ({advice})")
-                }
-                Verdict::Impossible(why) => why.clone(),
-                Verdict::Unknown(why) => format!(
-                    "unknown whether sent: the connection was lost after the \
-                     final dot ({why}); sent again, it may arrive twice"
-                ),
-                Verdict::Failed(why) => format!("not sent: {why}"),
+                unsent => unsent.why(),
             };
             match verdict {
                 Verdict::Unknown(_) | Verdict::Failed(_) => failed = true,
@@ -287,12 +283,15 @@ impl Task {
             let told = Error::protocol(address.to_string(), text);
             say(format!("topdown mail-client: {told}"));
         }
-        if let Err(error) = outbox.settle(|_| self.manner.quit_after.is_none())
-        {
+        if let Err(error) = outbox.settle() {
             say(format!("topdown mail-client: {error}"));
             failed = true;
         }
-        if failed { Err(Error::Told) } else { Ok(outcome) }
+        match unprinted {
+            _ if failed => Err(Error::Told),
+            Some(error) if outcome == Outcome::Yes => Err(error),
+            _ => Ok(outcome),
+        }
     }
 
     /// `--dry-run`: the client's half of the dialogue, as far as it can be
@@ -385,7 +384,7 @@ fn json(address: &Address, verdict: &Verdict) -> String {
     };
     format!(
         "{{\"recipient\":{},\"verdict\":\"{word}\",\"code\":{code},\
-         \"text\":{}}}\n",
+         \"text\":{}}}",
         json_string(&address.to_string()),
         json_string(&text)
     )

@@ -37,7 +37,8 @@ const MAX_LETTERS: u32 = 10_000;
 pub struct Outbox {
     pub from: Option<Address>,
     pub message: Message,
-    path: String,
+    /// Where to keep it; `None`: nowhere.
+    path: Option<String>,
     /// The file that it is in already.
     raw: Option<String>,
     count: usize,
@@ -51,16 +52,17 @@ impl Outbox {
         from: Option<Address>,
         to: &[Address],
         message: Message,
-        path: &str,
+        path: Option<&str>,
         raw: Option<String>,
     ) -> Result<Arc<Outbox>, Error> {
         let (unsent, count) = (Mutex::new(Some(to.to_vec())), to.len());
-        let (path, raw) = (path.to_string(), raw.filter(|raw| raw != "-"));
+        let raw = raw.filter(|raw| raw != "-");
+        let path = path.map(String::from);
         let outbox = Outbox { from, message, path, raw, count, unsent };
         let outbox = Arc::new(outbox);
         let stopped = outbox.clone();
         signal::on_stop(move || {
-            if let Err(error) = stopped.settle(|_| true) {
+            if let Err(error) = stopped.settle() {
                 say(format!("topdown mail-client: {error}"));
             }
             let _ = trace::finish();
@@ -77,28 +79,25 @@ impl Outbox {
         }
     }
 
-    /// Keeps the message for those who have not got it and are `wanted`.
-    /// Only the first call does.
-    pub fn settle(
-        &self,
-        wanted: impl Fn(&Address) -> bool,
-    ) -> Result<(), Error> {
-        let mut lock = self.lock();
-        let Some(mut unsent) = lock.take() else { return Ok(()) };
-        unsent.retain(wanted);
+    /// Keeps the message for those who have not got it. Only the first call
+    /// does.
+    pub fn settle(&self) -> Result<(), Error> {
+        let Some(unsent) = self.lock().take() else { return Ok(()) };
         match &self.raw {
             _ if unsent.is_empty() => Ok(()),
             Some(file) if unsent.len() == self.count => {
                 say(format!("topdown mail-client: it stays in {file}"));
                 Ok(())
             }
-            _ => self.keep(&unsent),
+            _ => match &self.path {
+                Some(path) => self.keep(path, &unsent),
+                None => Ok(()),
+            },
         }
     }
 
     /// A letter that is there already stays, and the next gets a number.
-    fn keep(&self, to: &[Address]) -> Result<(), Error> {
-        let path = &self.path;
+    fn keep(&self, path: &str, to: &[Address]) -> Result<(), Error> {
         let (name, file) = create(path).doing(|| format!("write {path}"))?;
         let written = write(file, self.from.as_ref(), to, &self.message);
         say(match written {

@@ -109,6 +109,24 @@ pub enum Verdict {
     Failed(String),
 }
 
+impl Verdict {
+    /// Why a recipient has not got it.
+    pub fn why(&self) -> String {
+        match self {
+            Verdict::Refused(at, reply) => {
+                format!("refused at {at}: {reply} ({})", reply.advice())
+            }
+            Verdict::Unknown(why) => format!(
+                "unknown whether sent: the connection was lost after the \
+                 final dot ({why}); sent again, it may arrive twice"
+            ),
+            Verdict::Failed(why) => format!("not sent: {why}"),
+            Verdict::Impossible(why) => why.clone(),
+            Verdict::Accepted(_) | Verdict::NotSent(_) => String::new(),
+        }
+    }
+}
+
 /// Why a conversation ends early, for all recipients at once.
 enum Stop {
     Verdict(Verdict),
@@ -279,20 +297,7 @@ impl<'a> Dialogue<'a> {
         let mut replies: Vec<Reply> = Vec::new();
         let at_once = if self.offers.pipelining { PIPELINED } else { 1 };
         for group in commands.chunks(at_once) {
-            for line in group {
-                self.show(line, explain::command(line.as_bytes()));
-            }
-            if group.len() > 1 {
-                self.trace.why(|| {
-                    format!(
-                        "these {} leave together, before any is answered: \
-                         PIPELINING. RFC 2920",
-                        group.len()
-                    )
-                });
-            }
-            let bytes = format!("{}\r\n", group.join("\r\n"));
-            self.send(bytes.as_bytes())?;
+            self.send_group(group)?;
             for _ in group {
                 let reply = self.reply(COMMAND);
                 // what follows a no to MAIL is only its echo
@@ -303,7 +308,9 @@ impl<'a> Dialogue<'a> {
                     (Ok(reply), None) if replies.is_empty() => {
                         return Err(refused("MAIL", reply));
                     }
-                    (Ok(reply), None) => return Err(refused("RCPT", reply)),
+                    (Ok(leaves), None) => {
+                        return Ok(cut_short(&replies[1..], &leaves, mail));
+                    }
                     (Err(error), None) => return Err(error.into()),
                 }
             }
@@ -311,14 +318,30 @@ impl<'a> Dialogue<'a> {
                 return Err(refused("MAIL", replies.swap_remove(0)));
             }
         }
-        let mut replies = replies.into_iter();
-        replies.next(); // MAIL's
         self.quit_after(Step::Mail)?;
+        let replies = replies.into_iter().skip(1); // MAIL's
         let verdict = |reply: Reply| match reply.is_done() {
             true => Verdict::Accepted(reply),
             false => Verdict::Refused("RCPT", reply),
         };
         Ok(replies.map(verdict).collect())
+    }
+
+    /// Commands that leave together.
+    fn send_group(&self, group: &[String]) -> Result<(), Error> {
+        for line in group {
+            self.show(line, explain::command(line.as_bytes()));
+        }
+        if group.len() > 1 {
+            self.trace.why(|| {
+                format!(
+                    "these {} leave together, before any is answered: \
+                     PIPELINING. RFC 2920",
+                    group.len()
+                )
+            });
+        }
+        self.send(format!("{}\r\n", group.join("\r\n")).as_bytes())
     }
 
     /// DATA, the message, the dot.
@@ -418,6 +441,17 @@ impl<'a> Dialogue<'a> {
             false => Err(refused(step, reply)),
         }
     }
+}
+
+/// 421 among the replies to RCPT: who was refused before stays refused, all
+/// others will have to be asked again.
+fn cut_short(replies: &[Reply], leaves: &Reply, mail: &Mail) -> Vec<Verdict> {
+    let verdict = |i: usize| match replies.get(i) {
+        Some(reply) if !reply.is_done() => reply.clone(),
+        _ => leaves.clone(),
+    };
+    let all = 0..mail.to.len();
+    all.map(|i| Verdict::Refused("RCPT", verdict(i))).collect()
 }
 
 fn refused(step: &'static str, reply: Reply) -> Stop {

@@ -105,7 +105,7 @@ impl Reply {
                     return Err(Error::protocol(doing, why));
                 }
                 Err(e) if is_timeout(&e) => {
-                    let why = format!("none came in {} s", limit.as_secs());
+                    let why = format!("none came in {limit:?}");
                     return Err(Error::protocol(doing, why));
                 }
                 Err(error) => return Err(io(error)),

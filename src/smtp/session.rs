@@ -168,7 +168,8 @@ impl<'a> Session<'a> {
             false if self.auth_failed && !is_command(line) => BLOT.into(),
             false => line.clone(),
         };
-        self.auth_failed = self.auth_failed && !is_command(line);
+        // until it has succeeded
+        self.auth_failed = is_auth || self.auth_failed && !is_command(line);
         self.show(Party::Client, &shown, explain::command);
         self.arrow(Party::Client, &shown);
         match kind {

@@ -89,6 +89,7 @@ functions! {
     SSL_connect: fn(*mut Ssl) -> c_int;
     SSL_accept: fn(*mut Ssl) -> c_int;
     SSL_read: fn(*mut Ssl, *mut c_void, c_int) -> c_int;
+    SSL_has_pending: fn(*const Ssl) -> c_int;
     SSL_peek: fn(*mut Ssl, *mut c_void, c_int) -> c_int;
     SSL_write: fn(*mut Ssl, *const c_void, c_int) -> c_int;
     SSL_shutdown: fn(*mut Ssl) -> c_int;

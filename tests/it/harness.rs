@@ -356,7 +356,9 @@ impl Folder {
     pub fn new() -> Folder {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let (pid, count) = (std::process::id(), COUNT.fetch_add(1, SeqCst));
-        let name = format!("topdown-test-{pid}-{count}");
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        let now = now.unwrap().as_micros();
+        let name = format!("topdown-test-{pid}-{now}-{count}");
         let path = std::env::temp_dir().join(name);
         let _ = fs::remove_dir_all(&path);
         fs::create_dir_all(&path).unwrap();
@@ -418,13 +420,18 @@ pub fn have(program: &str) -> bool {
     if places.any(|p| p.join(program).is_file()) {
         return true;
     }
+    skip(&format!("{program} is not installed"));
+    false
+}
+
+/// Says that a test is skipped, and why; in CI nothing is.
+pub fn skip(why: &str) {
     let ci = std::env::var("CI").is_ok_and(|ci| ci == "true");
-    assert!(!ci, "{program} is missing");
+    assert!(!ci, "{why}");
     // past the test runner's capture: a skip must be seen
-    let line = format!("skipped: {program} is not installed\n");
+    let line = format!("skipped: {why}\n");
     let _ = fs::File::options()
         .append(true)
         .open("/dev/stderr")
         .and_then(|mut stderr| stderr.write_all(line.as_bytes()));
-    false
 }

@@ -8,7 +8,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use crate::harness::{BINARY, Folder, Ran, have, kill, run_command};
+use crate::harness::{BINARY, Folder, Ran, have, kill, run_command, skip};
 use crate::mail_server::{MailServer, messages};
 use crate::tls::{Certificates, until_it_listens};
 
@@ -86,7 +86,7 @@ impl Postfix {
             return None;
         }
         if !root {
-            eprintln!("skipped: postfix is for root");
+            skip("postfix is for root");
             return None;
         }
         let (folder, address) = (Folder::new(), free_address());

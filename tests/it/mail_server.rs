@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use crate::harness::{BINARY, Folder, Server, connect, read_all, run};
+use crate::harness::{BINARY, Folder, Server, connect, have, read_all, run};
 use crate::tls::Certificates;
 
 /// The server with a Maildir and a transcript in a folder.
@@ -408,15 +408,16 @@ fn who_is_refused() {
 
 #[test]
 fn limits() {
-    let mail = MailServer::start(&["--max-connections", "1", "--idle", "0.4"]);
+    let mail = MailServer::start(&["--max-connections", "1"]);
     // a second client is told so
-    let (mut socket, mut reader) = conversation(&mail.server);
+    let (_first, mut reader) = conversation(&mail.server);
     let mut greeting = String::new();
     reader.read_line(&mut greeting).unwrap();
     let mut second = mail.server.connect();
     assert!(read_all(&mut second).starts_with("421 "));
     // silence ends it
-    assert!(read_all(&mut socket).contains("timeout"));
+    let mail = MailServer::start(&["--idle", "0.4"]);
+    assert!(read_all(&mut mail.server.connect()).contains("timeout"));
     // mistakes, and lines without end
     let mail = MailServer::start(&[]);
     let replies = mail.talk(&["FOO\r\n"; 40]);
@@ -563,20 +564,81 @@ fn starttls_and_auth() {
 #[test]
 fn what_comes_in_clear_behind_starttls_is_thrown_away() {
     let Some(made) = Certificates::get() else { return };
-    let mut mail = MailServer::start(&["--tls-cert", &made.path("good")]);
-    let mut socket = mail.server.connect();
-    let lines = [EHLO, "STARTTLS\r\n", MAIL, RCPT].concat();
-    socket.write_all(lines.as_bytes()).unwrap();
-    let mut reader = BufReader::new(socket.try_clone().unwrap());
-    let mut line = String::new();
-    while !line.contains("Ready to start TLS") {
-        line.clear();
-        assert!(reader.read_line(&mut line).unwrap() > 0);
+    if !have("python3") {
+        return;
     }
-    let _ = socket.shutdown(std::net::Shutdown::Both);
+    let mut mail = MailServer::start(&["--tls-cert", &made.path("good")]);
+    // the handshake is finished, and what is left of the clear text shows
+    let script = format!(
+        "import socket, ssl\n\
+         s = socket.create_connection(('127.0.0.1', {}))\n\
+         s.sendall(b'EHLO a\\r\\nSTARTTLS\\r\\nMAIL FROM:<e@x>\\r\\n')\n\
+         text = b''\n\
+         while b'Ready' not in text: text += s.recv(1)\n\
+         while not text.endswith(b'\\n'): text += s.recv(1)\n\
+         c = ssl._create_unverified_context()\n\
+         t = c.wrap_socket(s)\n\
+         t.sendall(b'NOOP\\r\\nMAIL FROM:<a@b>\\r\\nQUIT\\r\\n')\n\
+         f = t.makefile('r')\n\
+         print(f.read(), end='')\n",
+        mail.server.port()
+    );
+    let mut command = Command::new("python3");
+    command.args(["-c", &script]);
+    let ran = crate::harness::run_command(command, "");
+    assert_eq!(ran.status, 0, "{}", ran.stderr);
+    let codes: Vec<&str> = ran.stdout.lines().map(|l| &l[..3]).collect();
+    // MAIL in clear is gone; and without a new EHLO there is no MAIL
+    assert_eq!(codes, ["250", "503", "221"], "{}", ran.stdout);
+    // nor are there enhanced codes, which only EHLO brings
+    assert_eq!(ran.stdout.lines().next(), Some("250 OK"));
     let transcript = mail.transcript();
     assert!(transcript.contains("are thrown away"), "{transcript}");
-    assert!(!transcript.contains("C: MAIL"), "{transcript}");
+    assert!(!transcript.contains("e@x"), "{transcript}");
+}
+
+#[test]
+fn a_password_that_went_astray_is_blotted_out() {
+    let mut mail = MailServer::start(&[]);
+    mail.talk(&[
+        "AUTH LOGIN\r\ndGlt\r\ndGFuc3RhYWY=\r\n",
+        EHLO,
+        "AUTH PLAIN AHRpbQB0\r\n",
+        " auth\tplain\tAHRpbQB0\r\n",
+        "AUTH AHRpbQB0\r\n",
+        "dGFuc3RhYWY=\r\n",
+        "NOOP\r\n",
+        "AUTH LOGIN\n",
+        "dGFuc3RhYWY=\r\n",
+        QUIT,
+    ]);
+    let transcript = mail.transcript();
+    for secret in ["dGlt", "dGFuc3", "AHRpbQ"] {
+        assert!(!transcript.contains(secret), "{transcript}");
+    }
+    assert!(transcript.contains("C: NOOP"), "{transcript}");
+}
+
+#[test]
+fn the_books_dialogue_by_make() {
+    let mut command = Command::new("tests/book-mail");
+    command.env("BIN", BINARY);
+    let ran = crate::harness::run_command(command, "");
+    assert_eq!(ran.status, 0, "{}{}", ran.stdout, ran.stderr);
+    for side in ["client", "server"] {
+        let text = format!("The {side}'s dialogue is the book's, KR 2.3.1.");
+        assert!(ran.stdout.contains(&text), "{}", ran.stdout);
+    }
+}
+
+#[test]
+fn a_browser_cannot_post_mail() {
+    let mail = MailServer::start(&[]);
+    let post = "POST / HTTP/1.1\r\nHost: x\r\n\r\n";
+    let replies = mail.talk(&[post, HELO, MAIL, RCPT, DATA, TEXT]);
+    assert_eq!(replies.len(), 1, "{replies:?}");
+    assert!(replies[0].starts_with("500 "), "{replies:?}");
+    assert!(mail.messages().is_empty());
 }
 
 #[test]

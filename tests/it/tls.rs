@@ -4,27 +4,38 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::thread;
 
 use crate::harness::{
-    Folder, LIMIT, Ran, Script, Server, answer, connect, have, read_all, run,
-    run_command,
+    BINARY, Folder, LIMIT, Ran, Script, Server, answer, connect, have,
+    read_all, run, run_command, skip,
 };
 
 /// An authority, and certificates with their keys in one file each.
 pub struct Certificates(Folder);
 
+static MADE: OnceLock<Certificates> = OnceLock::new();
+
+/// No key is left behind.
+extern "C" fn remove() {
+    if let Some(made) = MADE.get() {
+        let _ = fs::remove_dir_all(&made.0.0);
+    }
+}
+
 impl Certificates {
     /// Made once for all tests; `None`: there is no openssl to make them.
     pub fn get() -> Option<&'static Certificates> {
-        static MADE: OnceLock<Certificates> = OnceLock::new();
         have("openssl").then(|| MADE.get_or_init(Certificates::make))
     }
 
     fn make() -> Certificates {
         let made = Certificates(Folder::new());
+        // SAFETY: a function that takes nothing, to be called at the end.
+        unsafe { libc::atexit(remove) };
         made.openssl(
             "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes \
              -days 2 -subj /CN=authority -keyout ca-key.pem -out ca.pem",
@@ -32,6 +43,7 @@ impl Certificates {
         let names = "DNS:localhost,IP:127.0.0.1";
         made.sign("good", names, 2);
         made.sign("expired", names, -1);
+        made.sign("partial", "DNS:loc*host", 2);
         made.sign("other", "DNS:www.other.example,IP:192.0.2.1", 2);
         made.openssl(
             "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes \
@@ -39,6 +51,12 @@ impl Certificates {
              -keyout self-key.pem -out self.pem",
         );
         made.join("self");
+        // the name in the subject alone, as it was done long ago
+        made.openssl(
+            "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes \
+             -days 2 -subj /CN=localhost -keyout cn-key.pem -out cn.pem",
+        );
+        made.join("cn");
         made
     }
 
@@ -135,6 +153,8 @@ fn whoever_is_not_verified_gets_no_request() {
         ("other", &ca, "localhost", "for www.other.example, 192.0.2.1"),
         ("other", &ca, "127.0.0.1", "for www.other.example, 192.0.2.1"),
         ("self", "", "localhost", "self-signed"),
+        ("partial", &ca, "localhost", "is for loc*host"),
+        ("cn", &made.path("cn"), "localhost", "for another name"),
     ] {
         let server = serve(&made.path(name), &site);
         let more: &[&str] = match ca_file {
@@ -456,6 +476,60 @@ fn https_goes_through_a_proxys_tunnel() {
     assert_eq!(ran.status, 2);
     assert!(ran.stderr.contains("403 Forbidden"), "{}", ran.stderr);
     assert!(refusing.request().starts_with("CONNECT localhost:"));
+}
+
+#[test]
+fn no_host_is_no_name() {
+    // (to OpenSSL it would be every name)
+    let ran = run(&["web-client", "https://./"], "");
+    assert_eq!(ran.status, 2);
+    let Some(made) = Certificates::get() else { return };
+    let site = Folder::new();
+    site.file("x", "x");
+    let origin = serve(&made.path("other"), &site);
+    let (port, ca) = (origin.port(), made.path("ca"));
+    let address = origin.address;
+    let tunnel = Script::with(1, move |_, socket| {
+        let _ = socket.write_all(b"HTTP/1.1 200 OK\r\n\r\n");
+        let mut there = connect(address);
+        let (mut a, mut b) =
+            (there.try_clone().unwrap(), socket.try_clone().unwrap());
+        thread::spawn(move || std::io::copy(&mut a, &mut b));
+        let _ = std::io::copy(socket, &mut there);
+    });
+    let (url, via) =
+        (format!("https://.:{port}/x"), tunnel.address.to_string());
+    let ran = run(&["web-client", "-x", &via, "--ca-file", &ca, &url], "");
+    assert_eq!((ran.status, ran.stdout.as_str()), (2, ""));
+    assert!(ran.stderr.contains("is no host's name"), "{}", ran.stderr);
+}
+
+#[test]
+fn without_openssl_it_says_what_to_install() {
+    let libraries = ["/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu"];
+    let there = libraries
+        .iter()
+        .flat_map(|l| ["3", "1.1"].map(|v| format!("{l}/libssl.so.{v}")))
+        .find(|path| Path::new(path).exists());
+    let Some(library) = there else {
+        return skip("no libssl where Debian has it");
+    };
+    let script = format!(
+        "mount --bind /dev/null {library} && exec {BINARY} web-client \
+         https://127.0.0.1:9/"
+    );
+    let mut command = Command::new("unshare");
+    let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = socket.local_addr().unwrap().port();
+    let script = script.replace(":9/", &format!(":{port}/"));
+    command.args(["-Urm", "sh", "-c", &script]);
+    let ran = run_command(command, "");
+    assert_eq!(ran.status, 2, "{}", ran.stderr);
+    assert!(
+        ran.stderr.contains("install the package libssl3"),
+        "{}",
+        ran.stderr
+    );
 }
 
 #[test]

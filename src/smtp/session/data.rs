@@ -192,7 +192,7 @@ impl Session<'_> {
             (true, false) => format!("ESMTP{secure}{known}"),
             (true, true) => format!("UTF8SMTP{secure}{known}"),
         };
-        // of several recipients none is named: that would tell of Bcc
+        // one at most; X-Envelope-To names them all
         let for_whom = match envelope.to.as_slice() {
             [only] => format!("\n\tfor <{only}>"),
             _ => String::new(),
