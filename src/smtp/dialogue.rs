@@ -3,10 +3,12 @@
 //!
 //! Read `converse`, whose steps are those of the dialogue in the book;
 //! STARTTLS (RFC 3207) and AUTH (RFC 4954), which come between, are in
-//! `secure.rs`.
+//! `secure.rs`, MAIL and RCPT in `envelope.rs`.
 
+mod envelope;
 mod offers;
 mod secure;
+mod verdict;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -24,7 +26,9 @@ use crate::output::say;
 use crate::tls::Trust;
 use crate::trace::{Party, Trace};
 use crate::wire::Wire;
+pub use envelope::commands;
 pub use offers::Offers;
+pub use verdict::Verdict;
 
 // "An SMTP client MUST provide a timeout mechanism. It MUST use per-command
 // timeouts" RFC 5321 §4.5.3.2, where these are the minima.
@@ -36,10 +40,6 @@ const DATA_BLOCK: Duration = Duration::from_secs(3 * 60);
 const AFTER_DOT: Duration = Duration::from_secs(10 * 60);
 /// What is said after QUIT changes nothing.
 const QUIT: Duration = Duration::from_secs(5);
-
-/// Commands that may be on their way at a time: their replies have to fit
-/// the sockets' buffers. RFC 2920 §3.1
-const PIPELINED: usize = 50;
 
 /// `--tls`
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,43 +88,6 @@ pub struct Mail<'a> {
     pub from: Option<&'a Address>,
     pub to: Vec<&'a Address>,
     pub message: &'a Message,
-}
-
-/// What became of one recipient.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// The server has taken the message for it.
-    Accepted(Reply),
-    /// The server has said no, at this command.
-    Refused(&'static str, Reply),
-    /// It cannot be, for a reason of ours.
-    Impossible(String),
-    /// Asked no further, by `--quit-after`; the last reply, if there was one
-    /// for this recipient.
-    NotSent(Option<Reply>),
-    /// The connection was lost between the final dot and the reply: the
-    /// message may have been delivered, or not.
-    Unknown(String),
-    /// It was not sent: the connection, or the server, failed.
-    Failed(String),
-}
-
-impl Verdict {
-    /// Why a recipient has not got it.
-    pub fn why(&self) -> String {
-        match self {
-            Verdict::Refused(at, reply) => {
-                format!("refused at {at}: {reply} ({})", reply.advice())
-            }
-            Verdict::Unknown(why) => format!(
-                "unknown whether sent: the connection was lost after the \
-                 final dot ({why}); sent again, it may arrive twice"
-            ),
-            Verdict::Failed(why) => format!("not sent: {why}"),
-            Verdict::Impossible(why) => why.clone(),
-            Verdict::Accepted(_) | Verdict::NotSent(_) => String::new(),
-        }
-    }
 }
 
 /// Why a conversation ends early, for all recipients at once.
@@ -285,65 +248,6 @@ impl<'a> Dialogue<'a> {
         self.expect("HELO", 250, reply)
     }
 
-    /// MAIL and RCPT: a verdict for each recipient, `Accepted` for now.
-    fn envelope(&mut self, mail: &Mail) -> Result<Vec<Verdict>, Stop> {
-        let book = self.manner.book;
-        let impossible = |why| Stop::Verdict(Verdict::Impossible(why));
-        let mut commands =
-            commands(&self.offers, mail, book).map_err(impossible)?;
-        if self.manner.quit_after == Some(Step::Mail) {
-            commands.truncate(1);
-        }
-        let mut replies: Vec<Reply> = Vec::new();
-        let at_once = if self.offers.pipelining { PIPELINED } else { 1 };
-        for group in commands.chunks(at_once) {
-            self.send_group(group)?;
-            for _ in group {
-                let reply = self.reply(COMMAND);
-                // what follows a no to MAIL is only its echo
-                let no = replies.first().filter(|mail| !mail.is_done());
-                match (reply, no) {
-                    (Ok(reply), _) if reply.code != 421 => replies.push(reply),
-                    (_, Some(no)) => return Err(refused("MAIL", no.clone())),
-                    (Ok(reply), None) if replies.is_empty() => {
-                        return Err(refused("MAIL", reply));
-                    }
-                    (Ok(leaves), None) => {
-                        return Ok(cut_short(&replies[1..], &leaves, mail));
-                    }
-                    (Err(error), None) => return Err(error.into()),
-                }
-            }
-            if !replies[0].is_done() {
-                return Err(refused("MAIL", replies.swap_remove(0)));
-            }
-        }
-        self.quit_after(Step::Mail)?;
-        let replies = replies.into_iter().skip(1); // MAIL's
-        let verdict = |reply: Reply| match reply.is_done() {
-            true => Verdict::Accepted(reply),
-            false => Verdict::Refused("RCPT", reply),
-        };
-        Ok(replies.map(verdict).collect())
-    }
-
-    /// Commands that leave together.
-    fn send_group(&self, group: &[String]) -> Result<(), Error> {
-        for line in group {
-            self.show(line, explain::command(line.as_bytes()));
-        }
-        if group.len() > 1 {
-            self.trace.why(|| {
-                format!(
-                    "these {} leave together, before any is answered: \
-                     PIPELINING. RFC 2920",
-                    group.len()
-                )
-            });
-        }
-        self.send(format!("{}\r\n", group.join("\r\n")).as_bytes())
-    }
-
     /// DATA, the message, the dot.
     fn data(&mut self, message: &Message) -> Result<Verdict, Stop> {
         self.show("DATA", explain::command(b"DATA"));
@@ -443,67 +347,10 @@ impl<'a> Dialogue<'a> {
     }
 }
 
-/// 421 among the replies to RCPT: who was refused before stays refused, all
-/// others will have to be asked again.
-fn cut_short(replies: &[Reply], leaves: &Reply, mail: &Mail) -> Vec<Verdict> {
-    let verdict = |i: usize| match replies.get(i) {
-        Some(reply) if !reply.is_done() => reply.clone(),
-        _ => leaves.clone(),
-    };
-    let all = 0..mail.to.len();
-    all.map(|i| Verdict::Refused("RCPT", verdict(i))).collect()
-}
-
 fn refused(step: &'static str, reply: Reply) -> Stop {
     Stop::Verdict(Verdict::Refused(step, reply))
 }
 
 fn failed(source: std::io::Error) -> Error {
     Error::Io { doing: "send the message".into(), source }
-}
-
-/// MAIL, with the extensions that are needed, and a RCPT for each recipient;
-/// or why the server cannot take this mail.
-pub fn commands(
-    offers: &Offers,
-    mail: &Mail,
-    book: bool,
-) -> Result<Vec<String>, String> {
-    let message = mail.message;
-    let from = mail.from.map_or(String::new(), Address::to_string);
-    let colon = if book { ": " } else { ":" };
-    let mut command = format!("MAIL FROM{colon}<{from}>");
-    match offers.size {
-        Some(limit) if limit > 0 && message.size > limit => {
-            return Err(format!(
-                "the message has {} octets, and the server takes {limit} at \
-                 most (RFC 1870)",
-                message.size
-            ));
-        }
-        Some(_) => command.push_str(&format!(" SIZE={}", message.size)),
-        None => {}
-    }
-    if message.eight_bit {
-        if !offers.eight_bit {
-            return Err(
-                "the message has octets over 127, and the server does \
-                        not offer 8BITMIME (RFC 6152)"
-                    .into(),
-            );
-        }
-        command.push_str(" BODY=8BITMIME");
-    }
-    let addresses = mail.from.iter().chain(&mail.to);
-    let mut addresses = addresses.filter(|address| !address.is_ascii());
-    if message.utf8_header || addresses.next().is_some() {
-        if !offers.utf8 {
-            return Err("an address or the header is not ASCII, and the \
-                        server does not offer SMTPUTF8 (RFC 6531)"
-                .into());
-        }
-        command.push_str(" SMTPUTF8");
-    }
-    let rcpt = |to: &&Address| format!("RCPT TO{colon}<{to}>");
-    Ok([command].into_iter().chain(mail.to.iter().map(rcpt)).collect())
 }

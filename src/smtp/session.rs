@@ -7,6 +7,7 @@
 mod data;
 mod envelope;
 mod login;
+mod talk;
 
 use std::io::{self, ErrorKind};
 use std::time::Duration;
@@ -16,15 +17,14 @@ use super::auth::BLOT;
 use super::command::{State, Verb};
 use super::explain;
 use super::line::{self, Line};
-use super::reply::Reply;
 use super::server::Server;
 use crate::connections::Connection;
 use crate::error::is_timeout;
-use crate::output::printable;
 use crate::tls;
 use crate::trace::Party;
 use crate::wire::{Wire, let_others_work};
 use envelope::Envelope;
+use talk::{blotted, is_command, numbered};
 
 /// "The maximum total length of a command line including the command word
 /// and the <CRLF> is 512 octets." RFC 5321 §4.5.3.1.4; extensions add to it,
@@ -40,9 +40,6 @@ const HANDSHAKE: Duration = Duration::from_secs(30);
 
 /// What a browser says first.
 const HTTP_METHODS: [&str; 5] = ["GET", "POST", "PUT", "OPTIONS", "CONNECT"];
-
-/// What may be shown behind AUTH.
-const MECHANISMS: [&str; 4] = ["PLAIN", "LOGIN", "CRAM-MD5", "XOAUTH2"];
 
 /// A client that makes so many mistakes does not know SMTP.
 const MAX_MISTAKES: u32 = 20;
@@ -423,103 +420,5 @@ impl<'a> Session<'a> {
         }
         self.leave("4.7.0", "too many mistakes, closing");
         Next::End
-    }
-
-    /// A reply, with the enhanced code where EHLO announced them: RFC 2034.
-    fn reply(&mut self, code: u16, enhanced: &str, text: &str) {
-        match self.extended {
-            true => self.say(code, &[format!("{enhanced} {text}")]),
-            false => self.say(code, &[text.to_string()]),
-        }
-    }
-
-    /// 421, with the server's name: RFC 5321 §4.2.3.
-    fn leave(&mut self, enhanced: &str, why: &str) {
-        let text = format!("{} {why}", self.server.name);
-        self.reply(421, enhanced, &text);
-    }
-
-    /// A reply of one or more lines. RFC 5321 §4.2
-    fn say(&mut self, code: u16, lines: &[String]) {
-        for (i, text) in lines.iter().enumerate() {
-            let hyphen = if i + 1 < lines.len() { '-' } else { ' ' };
-            let line = format!("{code}{hyphen}{text}");
-            self.show(Party::Server, line.as_bytes(), explain::reply);
-            self.pending.extend_from_slice(line.as_bytes());
-            self.pending.extend_from_slice(b"\r\n");
-        }
-        if self.server.trace.is_on() {
-            let reply = Reply { code, lines: lines.to_vec() };
-            self.arrow(Party::Server, reply.label().as_bytes());
-        }
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        let sent = self.wire.send_all(&self.pending);
-        self.pending.clear();
-        sent
-    }
-
-    /// A line of the transcript, the state beside it.
-    fn show(&self, party: Party, line: &[u8], note: fn(&[u8]) -> String) {
-        let (trace, number) = (&self.server.trace, self.connection.number);
-        trace.line(party, number, line, || {
-            let state = self.state.name();
-            match trace.explains() {
-                true => format!("[{state}] {}", note(line)),
-                false => format!("[{state}]"),
-            }
-        });
-    }
-
-    /// A message for the diagram.
-    fn arrow(&self, party: Party, label: &[u8]) {
-        let number = self.connection.number;
-        let trace = &self.server.trace;
-        trace.message(party, || numbered(number, &printable(label)));
-    }
-
-    /// What a standard has to say about the client.
-    fn note(&self, text: &str) {
-        self.fact(&format!("note: {text}"));
-    }
-
-    /// What is no line of the dialogue.
-    fn fact(&self, text: &str) {
-        let number = self.connection.number;
-        self.server.trace.fact(|| numbered(number, text));
-    }
-}
-
-/// A text with its conversation's number, where there are several.
-fn numbered(number: u64, text: &str) -> String {
-    match number {
-        1 => text.to_string(),
-        number => format!("#{number} {text}"),
-    }
-}
-
-/// Does the line begin with a verb that is known?
-fn is_command(line: &[u8]) -> bool {
-    let name = line.split(|b| *b == b' ').next().unwrap_or_default();
-    std::str::from_utf8(name).is_ok_and(|name| Verb::find(name).is_some())
-}
-
-/// `AUTH PLAIN ********`: of what may hold a password the mechanism alone.
-fn blotted(line: &[u8]) -> Vec<u8> {
-    let words: Vec<&[u8]> = line
-        .split(|b| b.is_ascii_whitespace())
-        .filter(|word| !word.is_empty())
-        .collect();
-    let known = |word: &&[u8]| {
-        MECHANISMS.iter().any(|m| word.eq_ignore_ascii_case(m.as_bytes()))
-    };
-    match words.as_slice() {
-        [verb] => verb.to_vec(),
-        [verb, mechanism] if known(mechanism) => [*verb, mechanism].join(&b' '),
-        [verb, mechanism, ..] if known(mechanism) => {
-            [*verb, mechanism, BLOT.as_bytes()].join(&b' ')
-        }
-        _ => [b"AUTH", BLOT.as_bytes()].join(&b' '),
     }
 }
