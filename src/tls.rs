@@ -88,6 +88,7 @@ pub struct Tls {
     library: &'static OpenSsl,
     ssl: NonNull<Ssl>,
     socket: Arc<TcpStream>,
+    serves: bool,
     /// After a fault OpenSSL must not be asked again: neither way, or (when
     /// the system could not send) to write.
     no_reads: Cell<bool>,
@@ -99,7 +100,11 @@ pub struct Tls {
 unsafe impl Send for Tls {}
 
 impl Tls {
-    fn new(context: &Context, socket: &Arc<TcpStream>) -> Result<Tls, Error> {
+    fn new(
+        context: &Context,
+        socket: &Arc<TcpStream>,
+        serves: bool,
+    ) -> Result<Tls, Error> {
         let library = context.library;
         // SAFETY: the context is alive; the new SSL is null or ours alone,
         // and holds a reference to the context.
@@ -109,7 +114,7 @@ impl Tls {
         };
         let (no_reads, no_writes) = (Cell::new(false), Cell::new(false));
         let socket = socket.clone();
-        let tls = Tls { library, ssl, socket, no_reads, no_writes };
+        let tls = Tls { library, ssl, socket, serves, no_reads, no_writes };
         let doing = |source| Error::Io { doing: "TLS".into(), source };
         tls.socket.set_nonblocking(true).map_err(doing)?;
         // SAFETY: the SSL is alive, and so is the descriptor as long as it:
@@ -152,16 +157,19 @@ impl Tls {
             }
             let fd = self.socket.as_raw_fd();
             net::poll(&mut [libc::pollfd { fd, events, revents: 0 }], left)?;
-            // the end, before OpenSSL sees it and takes the connection for
-            // lost: at a graceful stop there is a last word to be sent
             if events == libc::POLLIN && self.is_at_end() {
                 return Err(ErrorKind::UnexpectedEof.into());
             }
         }
     }
 
-    /// Does the socket have nothing more to give?
+    /// Is this a server's side, and has its socket nothing more to give? A
+    /// stop of the server looks so: it is to be noticed before OpenSSL does,
+    /// which would take the connection for lost, and the last word with it.
     fn is_at_end(&self) -> bool {
+        if !self.serves || self.holds_some() {
+            return false;
+        }
         let mut byte = 0u8;
         let flags = libc::MSG_PEEK | libc::MSG_DONTWAIT;
         let fd = self.socket.as_raw_fd();
@@ -186,22 +194,36 @@ impl Tls {
         }
     }
 
-    /// Reads what there is, once there is something.
+    /// Reads what there is, once there is something: as many records as have
+    /// come, and there is room for.
     pub fn read(&self, out: &mut [u8]) -> io::Result<usize> {
-        if self.no_reads.get() {
+        if self.no_reads.get() || self.is_at_end() {
             return Err(ErrorKind::UnexpectedEof.into());
         }
+        let limit = self.socket.read_timeout()?;
+        let mut count = self.run(limit, || self.read_record(out))?;
+        while count > 0 && count < out.len() && self.holds_some() {
+            match usize::try_from(self.read_record(&mut out[count..])) {
+                Ok(more @ 1..) => count += more,
+                // whatever it is, the next read will tell
+                _ => break,
+            }
+        }
+        Ok(count)
+    }
+
+    /// SSL_read, once.
+    fn read_record(&self, out: &mut [u8]) -> c_int {
         let most = c_int::try_from(out.len()).unwrap_or(c_int::MAX);
         let (start, ssl) = (out.as_mut_ptr().cast(), self.ssl.as_ptr());
-        // SAFETY: the SSL is alive.
-        let held = unsafe { (self.library.SSL_has_pending)(ssl) } != 0;
-        if !held && self.is_at_end() {
-            return Err(ErrorKind::UnexpectedEof.into());
-        }
-        let read = self.library.SSL_read;
-        let limit = self.socket.read_timeout()?;
         // SAFETY: `most` bytes at `start` are the live slice's.
-        self.run(limit, || unsafe { read(ssl, start, most) })
+        unsafe { (self.library.SSL_read)(ssl, start, most) }
+    }
+
+    /// Has OpenSSL taken more from the socket than it has given us?
+    fn holds_some(&self) -> bool {
+        // SAFETY: the SSL is alive.
+        unsafe { (self.library.SSL_has_pending)(self.ssl.as_ptr()) != 0 }
     }
 
     /// Sends all of it.

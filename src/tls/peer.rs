@@ -71,7 +71,7 @@ pub fn connect(
     host: &str,
 ) -> Result<Tls, Error> {
     let context = trust.context()?;
-    let tls = Tls::new(&context, socket)?;
+    let tls = Tls::new(&context, socket, false)?;
     let host = host.trim_matches(['[', ']']).trim_end_matches('.');
     // (OpenSSL takes no name for any, and .name for any below it)
     if host.is_empty() || host.starts_with('.') {
@@ -157,7 +157,7 @@ impl Identity {
 
     /// A server's handshake. The socket's own read time limit is its limit.
     pub fn accept(&self, socket: &Arc<TcpStream>) -> Result<Tls, Error> {
-        let tls = Tls::new(&self.0, socket)?;
+        let tls = Tls::new(&self.0, socket, true)?;
         let limit = socket.read_timeout().ok().flatten();
         let (library, ssl) = (tls.library, tls.ssl.as_ptr());
         // SAFETY: the connection is alive.
