@@ -525,6 +525,8 @@ dnsmasq --no-daemon --no-hosts --no-resolv --pid-file \\
   --mx-host=hamburger.edu,mx2.hamburger.edu,20 \\
   --address=/mx1.hamburger.edu/127.0.0.2 \\
   --address=/mx2.hamburger.edu/127.0.0.3 \\
+  --mx-host=odd.example,mx.odd.example,10 \\
+  --host-record=mx.odd.example,127.0.0.5 \\
   --host-record=plain.example,127.0.0.4 --dns-rr=null.example,15,000000 \\
   2>/dev/null &
 until TOPDOWN dns-lookup hamburger.edu MX @127.0.0.1 >/dev/null 2>&1; do \\
@@ -532,6 +534,7 @@ until TOPDOWN dns-lookup hamburger.edu MX @127.0.0.1 >/dev/null 2>&1; do \\
 start() { TOPDOWN mail-server -l $1:25 --maildir $2 $3 $4 >$2.out \\
   2>$2.err & until grep -q listening $2.err; do :; done; }
 : >two.err; : >four.err
+python3 odd.py >odd.out & until grep -q ready odd.out; do :; done
 start 127.0.0.3 two --tls-cert PEM; start 127.0.0.4 four
 send() { status=0; TOPDOWN mail-client -v -f a@crepes.fr \"$@\" --body hi \\
   || status=$?; echo exit $status >&2; }
@@ -539,17 +542,46 @@ send -t bob@hamburger.edu -t c@plain.example -t d@HAMBURGER.edu
 send -t x@null.example; send -t y@none.example
 send -t z@[127.0.0.4]
 send -t bob@hamburger.edu --tls starttls
+send -t x@odd.example
 ";
+
+/// Offers STARTTLS, and knows nothing of TLS; takes mail in clear.
+const ODD: &str = r#"
+import socket
+s = socket.create_server(('127.0.0.5', 25))
+print('ready', flush=True)
+for turn in range(2):
+    c, _ = s.accept()
+    c.sendall(b'220 odd\r\n')
+    f = c.makefile('rb')
+    for line in f:
+        verb = line[:4].upper()
+        if verb == b'STAR':
+            c.sendall(b'220 go\r\n')
+            f.read(5)
+            c.sendall(b'what?\r\n')
+            break
+        if verb == b'DATA':
+            c.sendall(b'354 go\r\n')
+            while f.readline() != b'.\r\n': pass
+            print('taken', flush=True)
+        c.sendall(b'250-odd\r\n250 STARTTLS\r\n' if verb == b'EHLO'
+                  else b'250 ok\r\n')
+        if verb == b'QUIT': break
+    c.close(); f.close()
+"#;
 
 #[test]
 fn mail_finds_its_exchangers() {
     let Some(made) = Certificates::get() else { return };
-    if !have("dnsmasq") || !have("ip") || !have("unshare") {
+    let programs = ["dnsmasq", "ip", "unshare", "python3"];
+    if !programs.iter().all(|program| have(program)) {
         return;
     }
     let folder = Folder::new();
     let (here, pem) = (folder.text(), made.path("self"));
     folder.file("resolv.conf", "nameserver 127.0.0.1\n");
+    folder.file("odd.py", ODD);
     folder.file(
         "run",
         EXCHANGERS
@@ -562,7 +594,7 @@ fn mail_finds_its_exchangers() {
     command.arg(folder.path("run"));
     let ran = run_command(command, "");
     let runs: Vec<&str> = ran.stderr.split("exit ").collect();
-    let [first, null, none, literal, verified, _] = runs.as_slice() else {
+    let [first, null, none, literal, verified, odd, _] = runs.as_slice() else {
         panic!("{}", ran.stderr)
     };
     assert!(first.contains("mx1.hamburger.edu (preference 10), then mx2"));
@@ -575,7 +607,12 @@ fn mail_finds_its_exchangers() {
     assert!(verified.starts_with('0'), "{literal}");
     // who asks for TLS gets it verified
     assert!(verified.contains("self-signed"), "{verified}");
-    assert!(runs[5].starts_with('2'), "{}", ran.stderr);
+    assert!(odd.starts_with('2'), "{}", ran.stderr);
+    // where there is no TLS after all, mail by MX goes in clear
+    assert!(odd.contains("in clear, then (RFC 7435)"), "{odd}");
+    assert!(runs[6].starts_with('0'), "{}", ran.stderr);
+    let odd = fs::read_to_string(folder.path("odd.out")).unwrap();
+    assert_eq!(odd, "ready\ntaken\n");
     let to = |name: &str, address: &str| {
         let text = format!("X-Envelope-To: <{address}>\n");
         let all = messages(&folder.0.join(name));

@@ -271,6 +271,20 @@ fn s_server(words: &[&str]) -> Option<(Child, SocketAddr)> {
 }
 
 #[test]
+fn the_server_is_told_which_name_is_wanted() {
+    let Some(made) = Certificates::get() else { return };
+    // another name's certificate is shown to those who name none
+    let (other, good) = (made.path("other"), made.path("good"));
+    let words = ["-cert", &other, "-servername", "localhost", "-cert2", &good];
+    let words = [&words[..], &["-key2", &good, "-www"]].concat();
+    let Some((mut child, address)) = s_server(&words) else { return };
+    let ran = get(address, "localhost", &["--ca-file", &made.path("ca")]);
+    let _ = child.kill();
+    let _ = child.wait();
+    assert_eq!(ran.status, 0, "{}", ran.stderr);
+}
+
+#[test]
 fn an_old_version_is_refused() {
     let Some(made) = Certificates::get() else { return };
     let pem = made.path("good");
