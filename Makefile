@@ -13,7 +13,7 @@ ARGS =
 FILE = HelloWorld.html
 
 BIN   = target/release/topdown
-TOOLS = web-server web-client web-proxy mail-client mail-server dns-lookup udp-server udp-client tcp-server tcp-client
+TOOLS = web-server web-client web-proxy mail-client mail-server dns-lookup udp-server udp-client udp-ping-server udp-ping tcp-server tcp-client
 MAN   = $(wildcard man/*.1)
 
 help:              ## list the targets
@@ -64,6 +64,13 @@ run-udp-server: build     ## upper-case server over UDP, port 12000
 run-udp-client: build     ## type lines, get them in upper case, over UDP
 	@BIN=$(BIN) HOST='$(HOST)' PORT='$(PORT)' tests/run-client \
 	  udp-server 12000 udp-client %h %p $(ARGS)
+
+run-udp-ping-server: build     ## answer pings on port 12000, lose some
+	$(BIN) udp-ping-server -v $(if $(PORT),-l $(PORT)) $(ARGS)
+
+run-udp-ping: build       ## ten pings over UDP (its own server unless HOST=)
+	@BIN=$(BIN) HOST='$(HOST)' PORT='$(PORT)' tests/run-client \
+	  udp-ping-server 12000 udp-ping %h %p $(ARGS)
 
 run-tcp-server: build     ## upper-case server over TCP, port 12000
 	$(BIN) tcp-server $(if $(PORT),-l $(PORT)) $(ARGS)

@@ -14,12 +14,14 @@ mod net;
 mod output;
 mod password;
 mod signal;
+mod stats; // KR 3.5.3
 mod tls; // KR 8.6    RFC 8446
 mod trace;
 mod wire;
 
 mod dns; // KR 2.4    RFC 1035
 mod http; // KR 2.2    RFC 9110, 9111, 9112
+mod ping; // KR 2.7.1
 mod smtp; // KR 2.3    RFC 5321, 5322
 mod tcp; // KR 2.7.2  RFC 9293
 mod udp; // KR 2.7.1  RFC 768
@@ -45,7 +47,7 @@ pub struct Tool {
 }
 
 /// In the book's order.
-static TOOLS: [&Tool; 10] = [
+static TOOLS: [&Tool; 12] = [
     &http::server::TOOL, // 2.2
     &http::client::TOOL, // 2.2.3
     &http::proxy::TOOL,  // 2.2.5
@@ -54,6 +56,8 @@ static TOOLS: [&Tool; 10] = [
     &dns::lookup::TOOL, // 2.4
     &udp::server::TOOL, // 2.7.1
     &udp::client::TOOL,
+    &ping::server::TOOL,
+    &ping::client::TOOL,
     &tcp::server::TOOL, // 2.7.2
     &tcp::client::TOOL,
 ];

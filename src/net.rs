@@ -75,7 +75,7 @@ pub fn listen_address(text: &str) -> Result<SocketAddr, String> {
 
 /// Where a client of KR 2.7 sends to, and how: `HOST [PORT]` and options.
 pub struct Destination {
-    host: String,
+    pub host: String,
     port: u16,
     family: Family,
     pub local_port: u16,
@@ -346,13 +346,22 @@ pub fn raise_descriptor_limit() -> usize {
     usize::try_from(limit.rlim_cur).unwrap_or(usize::MAX)
 }
 
-/// Waits until one of several descriptors is ready.
+/// Waits until one of several descriptors is ready, to the nanosecond as
+/// the kernel's clock has it; `Duration::MAX` is for ever.
 pub fn poll(waits: &mut [libc::pollfd], limit: Duration) -> io::Result<()> {
-    let limit = i32::try_from(limit.as_millis()).unwrap_or(i32::MAX);
+    let limit = libc::timespec {
+        tv_sec: limit.as_secs().min(i32::MAX as u64) as libc::time_t,
+        tv_nsec: limit.subsec_nanos().into(),
+    };
     let count = waits.len() as libc::nfds_t;
+    let no_mask = std::ptr::null();
     loop {
-        // SAFETY: pointer and count are those of a live slice of pollfds.
-        match check(unsafe { libc::poll(waits.as_mut_ptr(), count, limit) }) {
+        // SAFETY: pointer and count are those of a live slice of pollfds,
+        // and the limit is alive; no mask is given.
+        let ready = check(unsafe {
+            libc::ppoll(waits.as_mut_ptr(), count, &limit, no_mask)
+        });
+        match ready {
             Ok(0) => return Err(ErrorKind::TimedOut.into()),
             Ok(_) => return Ok(()),
             Err(e) if e.kind() == ErrorKind::Interrupted => {}

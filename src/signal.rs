@@ -5,6 +5,7 @@
 //! SIGPIPE needs nothing: Rust's start-up ignores it, and a write to a
 //! closed pipe is an error like any other.
 
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::process;
 use std::thread;
 use std::time::Duration;
@@ -57,4 +58,46 @@ fn wait_for(signals: &libc::sigset_t, limit: Duration) -> Option<i32> {
     // SAFETY: both pointers are to live values of the right type.
     let signal = unsafe { libc::sigtimedwait(signals, nothing, &limit) };
     (signal > 0).then_some(signal)
+}
+
+/// Signals as a descriptor that can be polled beside sockets, for tools of
+/// one thread that have something to say before they end.
+pub struct Signals(OwnedFd);
+
+impl Signals {
+    /// From now on these signals do nothing but come here.
+    pub fn new(numbers: &[i32]) -> Result<Signals, Error> {
+        let doing = || "wait for signals";
+        // SAFETY: the set is initialised by sigemptyset before it is used,
+        // the calls only read it, and the new descriptor is nobody else's.
+        let fd = unsafe {
+            let mut signals = std::mem::zeroed::<libc::sigset_t>();
+            libc::sigemptyset(&mut signals);
+            for number in numbers {
+                libc::sigaddset(&mut signals, *number);
+            }
+            let none = std::ptr::null_mut();
+            libc::pthread_sigmask(libc::SIG_BLOCK, &signals, none);
+            let flags = libc::SFD_CLOEXEC | libc::SFD_NONBLOCK;
+            let fd = check(libc::signalfd(-1, &signals, flags));
+            OwnedFd::from_raw_fd(fd.doing(doing)?)
+        };
+        Ok(Signals(fd))
+    }
+
+    pub fn fd(&self) -> i32 {
+        self.0.as_raw_fd()
+    }
+
+    /// The number of a signal that has come.
+    pub fn take(&self) -> Option<i32> {
+        // SAFETY: all zeros is a valid signalfd_siginfo, which the call fills
+        // in, no further than its size.
+        unsafe {
+            let mut info = std::mem::zeroed::<libc::signalfd_siginfo>();
+            let size = size_of::<libc::signalfd_siginfo>();
+            let count = libc::read(self.fd(), (&raw mut info).cast(), size);
+            (count == size as isize).then_some(info.ssi_signo as i32)
+        }
+    }
 }

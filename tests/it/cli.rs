@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use crate::harness::{BINARY, Folder, run, run_command};
 
-const TOOLS: [&str; 10] = [
+const TOOLS: [&str; 12] = [
     "web-server",
     "web-client",
     "web-proxy",
@@ -15,6 +15,8 @@ const TOOLS: [&str; 10] = [
     "dns-lookup",
     "udp-server",
     "udp-client",
+    "udp-ping-server",
+    "udp-ping",
     "tcp-server",
     "tcp-client",
 ];

@@ -11,6 +11,7 @@ mod mail_disk;
 mod mail_peers;
 mod mail_server;
 mod peers;
+mod ping;
 mod proxy_faults;
 mod proxy_peers;
 mod tls;

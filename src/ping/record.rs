@@ -1,0 +1,189 @@
+//! What became of each ping: answered in time, late, twice, or not at all.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use super::payload::sequence;
+use crate::stats::{Estimator, Rtts, ms};
+
+/// Answers to pings older than this many are strangers' for all we know.
+const REMEMBERED: usize = 10_000;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    Waiting,
+    Answered,
+    TimedOut,
+}
+
+struct Ping {
+    sent: Instant,
+    payload: Vec<u8>,
+    fate: Fate,
+    answers: u32,
+}
+
+/// What a datagram is.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Heard {
+    /// The answer to a ping, so many milliseconds after it; `behind`: to an
+    /// earlier ping than an answer before it.
+    Answer { sequence: u64, rtt: f64, behind: bool },
+    /// The answer to one that had been given up.
+    Late { sequence: u64, rtt: f64 },
+    /// One more answer.
+    Duplicate { sequence: u64 },
+    /// No answer to anything that was asked.
+    Stranger,
+}
+
+/// All pings of a run.
+#[derive(Default)]
+pub struct Record {
+    pings: BTreeMap<u64, Ping>,
+    /// The numbers of those that are waited for, in the order of sending.
+    waiting: BTreeMap<u64, Instant>,
+    highest: u64,
+    pub sent: u64,
+    /// In time.
+    pub answered: u64,
+    pub late: u64,
+    pub duplicates: u64,
+    pub reordered: u64,
+    pub strangers: u64,
+    pub rtts: Rtts,
+    pub estimator: Estimator,
+}
+
+impl Record {
+    pub fn sent(&mut self, sequence: u64, payload: Vec<u8>, now: Instant) {
+        let fate = Fate::Waiting;
+        let ping = Ping { sent: now, payload, fate, answers: 0 };
+        self.pings.insert(sequence, ping);
+        self.waiting.insert(sequence, now);
+        self.sent += 1;
+        if self.pings.len() > REMEMBERED {
+            self.pings.pop_first();
+        }
+    }
+
+    /// The pings that have waited as long as they may, given up now.
+    pub fn expire(&mut self, now: Instant, patience: Duration) -> Vec<u64> {
+        let mut expired = Vec::new();
+        while let Some((sequence, sent)) = self.waiting.first_key_value() {
+            if now.saturating_duration_since(*sent) < patience {
+                break;
+            }
+            expired.push(*sequence);
+            self.waiting.pop_first();
+        }
+        for sequence in &expired {
+            if let Some(ping) = self.pings.get_mut(sequence) {
+                ping.fate = Fate::TimedOut;
+            }
+        }
+        expired
+    }
+
+    /// ICMP says that nobody takes our pings: the oldest that is waited for
+    /// need not wait longer.
+    pub fn refuse(&mut self) -> Option<u64> {
+        let (sequence, _) = self.waiting.pop_first()?;
+        if let Some(ping) = self.pings.get_mut(&sequence) {
+            ping.fate = Fate::TimedOut;
+        }
+        Some(sequence)
+    }
+
+    /// When the next one is to be given up.
+    pub fn next_expiry(&self, patience: Duration) -> Option<Instant> {
+        self.waiting.first_key_value().map(|(_, sent)| *sent + patience)
+    }
+
+    /// Is a ping neither answered nor given up?
+    pub fn is_waiting(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    /// Takes a datagram that came now.
+    pub fn heard(&mut self, datagram: &[u8], now: Instant) -> Heard {
+        let heard = self.judge(datagram, now);
+        match heard {
+            Heard::Answer { sequence, rtt, behind } => {
+                self.waiting.remove(&sequence);
+                self.answered += 1;
+                self.reordered += u64::from(behind);
+                self.rtts.take(rtt);
+                self.estimator.take(rtt);
+            }
+            Heard::Late { .. } => self.late += 1,
+            Heard::Duplicate { .. } => self.duplicates += 1,
+            Heard::Stranger => self.strangers += 1,
+        }
+        heard
+    }
+
+    fn judge(&mut self, datagram: &[u8], now: Instant) -> Heard {
+        let found = sequence(datagram)
+            .and_then(|number| Some((number, self.pings.get_mut(&number)?)));
+        let Some((sequence, ping)) = found else { return Heard::Stranger };
+        if !datagram.eq_ignore_ascii_case(&ping.payload) {
+            return Heard::Stranger;
+        }
+        ping.answers += 1;
+        let rtt = ms(now.saturating_duration_since(ping.sent));
+        match (ping.answers, ping.fate) {
+            (2.., _) => Heard::Duplicate { sequence },
+            (_, Fate::TimedOut) => Heard::Late { sequence, rtt },
+            _ => {
+                ping.fate = Fate::Answered;
+                let behind = sequence < self.highest;
+                self.highest = self.highest.max(sequence);
+                Heard::Answer { sequence, rtt, behind }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::payload::emit;
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn what_becomes_of_pings() {
+        let (mut record, start) = (Record::default(), Instant::now());
+        let at = |ms| start + Duration::from_millis(ms);
+        let pings: Vec<Vec<u8>> = (0..4).map(|i| emit(i, 56)).collect();
+        for (i, ping) in pings.iter().enumerate() {
+            record.sent(i as u64, ping.clone(), start);
+        }
+        let answer =
+            |sequence, rtt, behind| Heard::Answer { sequence, rtt, behind };
+        assert_eq!(record.heard(&pings[2], at(10)), answer(2, 10.0, false));
+        let upper = pings[1].to_ascii_uppercase();
+        assert_eq!(record.heard(&upper, at(20)), answer(1, 20.0, true));
+        let twice = Heard::Duplicate { sequence: 1 };
+        assert_eq!(record.heard(&pings[1], at(30)), twice);
+        assert_eq!(record.next_expiry(SECOND), Some(start + SECOND));
+        assert_eq!(record.expire(at(999), SECOND), [0; 0]);
+        assert_eq!(record.expire(at(1000), SECOND), [0, 3]);
+        assert!(!record.is_waiting());
+        let late = Heard::Late { sequence: 0, rtt: 1500.0 };
+        assert_eq!(record.heard(&pings[0], at(1500)), late);
+        let twice = Heard::Duplicate { sequence: 0 };
+        assert_eq!(record.heard(&pings[0], at(1600)), twice);
+        // another content, an unknown number, no ping at all
+        let mut other = pings[3].clone();
+        other[20] ^= 1;
+        for stranger in [&other[..], b"Ping 9 1", b"hello", b""] {
+            assert_eq!(record.heard(stranger, at(1700)), Heard::Stranger);
+        }
+        assert_eq!((record.answered, record.late), (2, 1));
+        assert_eq!((record.duplicates, record.strangers), (2, 4));
+        assert_eq!(record.reordered, 1);
+        assert_eq!(record.rtts.summary().map(|s| s.max), Some(20.0));
+    }
+}
