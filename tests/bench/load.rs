@@ -2,13 +2,14 @@
 //!
 //! ```text
 //! load echo ADDRESS CONNECTIONS BYTES SECONDS   messages there and back
+//! load udp ADDRESS SOCKETS BYTES SECONDS        datagrams there and back
 //! load idle ADDRESS CONNECTIONS PATH            connections that wait
 //! load tunnel PROXY ADDRESS PATH SECONDS        GET through CONNECT
 //! load tunnels PROXY ADDRESS COUNT              tunnels that wait
 //! ```
 //!
 //! `echo` keeps one message of so many bytes under way on each connection
-//! and prints messages a second. `idle` opens connections, makes a request
+//! and prints messages a second; `udp` does so with datagrams. `idle` opens connections, makes a request
 //! on each, prints "held", waits for a line on standard input, and makes a
 //! request on each again. `tunnel` prints bytes a second over two tunnels,
 //! `tunnels` prints "held" and waits for a line.
@@ -16,7 +17,7 @@
 #![allow(clippy::unwrap_used)]
 
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
+use std::net::{TcpStream, UdpSocket};
 use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
@@ -28,6 +29,12 @@ fn main() {
         ["echo", address, connections, bytes, seconds] => echo(
             address,
             connections.parse().unwrap(),
+            bytes.parse().unwrap(),
+            Duration::from_secs_f64(seconds.parse().unwrap()),
+        ),
+        ["udp", address, sockets, bytes, seconds] => udp(
+            address,
+            sockets.parse().unwrap(),
             bytes.parse().unwrap(),
             Duration::from_secs_f64(seconds.parse().unwrap()),
         ),
@@ -51,7 +58,7 @@ fn main() {
             let _ = io::stdin().read_line(&mut String::new());
             drop(held);
         }
-        _ => eprintln!("usage: load echo|idle|tunnel|tunnels ADDRESS …"),
+        _ => eprintln!("usage: load echo|udp|idle|tunnel|tunnels ADDRESS …"),
     }
 }
 
@@ -138,6 +145,40 @@ fn echo(address: &str, connections: usize, bytes: usize, time: Duration) {
                 messages += 1;
                 left[i] = bytes;
                 sockets[i].write_all(&message).unwrap();
+            }
+        }
+    }
+    println!("{:.0}", messages as f64 / start.elapsed().as_secs_f64());
+}
+
+fn udp(address: &str, count: usize, bytes: usize, time: Duration) {
+    let open = |_| {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        socket.connect(address).unwrap();
+        socket
+    };
+    let sockets: Vec<UdpSocket> = (0..count).map(open).collect();
+    let poll = |socket: &UdpSocket| libc::pollfd {
+        fd: socket.as_raw_fd(),
+        events: libc::POLLIN,
+        revents: 0,
+    };
+    let mut polled: Vec<libc::pollfd> = sockets.iter().map(poll).collect();
+    let (message, mut buffer) = (vec![b'a'; bytes], vec![0; bytes]);
+    for socket in &sockets {
+        socket.send(&message).unwrap();
+    }
+    let (start, mut messages) = (Instant::now(), 0u64);
+    while start.elapsed() < time {
+        let count = polled.len() as libc::nfds_t;
+        // SAFETY: an array of so many pollfds, alive.
+        let ready = unsafe { libc::poll(polled.as_mut_ptr(), count, 5000) };
+        assert!(ready > 0, "no answer within 5 s");
+        for (socket, poll) in sockets.iter().zip(&polled) {
+            if poll.revents != 0 {
+                assert_eq!(socket.recv(&mut buffer).unwrap(), bytes);
+                messages += 1;
+                socket.send(&message).unwrap();
             }
         }
     }
