@@ -111,10 +111,13 @@ fn run(mut args: Args) -> Result<Outcome, Error> {
     args.finish()?;
     let envelope = header.envelope();
     let raw = header.raw.take();
-    let (envelope, message) = match &raw {
+    let (envelope, message, kept) = match &raw {
         Some(path) if file.is_none() => header.raw_message(path, envelope)?,
         Some(_) => return Err(Error::Usage("--raw is the message".into())),
-        None => (envelope, header.message(file.as_deref(), &task.trace)?),
+        None => {
+            let message = header.message(file.as_deref(), &task.trace)?;
+            (envelope, message, false)
+        }
     };
     if envelope.to.is_empty() {
         return Err(Error::Usage("--to is missing".into()));
@@ -125,6 +128,8 @@ fn run(mut args: Args) -> Result<Outcome, Error> {
     let Envelope { from, to } = envelope;
     let keeps = task.manner.quit_after.is_none();
     let path = keeps.then_some(task.dead_letter.as_str());
+    // (what lies in a file with its envelope need not be kept again)
+    let raw = raw.filter(|raw| kept && raw != "-");
     let outbox = Outbox::new(from, &to, message, path, raw)?;
     let verdicts = task.deliver_all(&outbox, &to);
     task.report(&outbox, &to, verdicts)

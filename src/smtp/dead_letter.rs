@@ -39,7 +39,7 @@ pub struct Outbox {
     pub message: Message,
     /// Where to keep it; `None`: nowhere.
     path: Option<String>,
-    /// The file that it is in already.
+    /// The file that it is in already, envelope and all.
     raw: Option<String>,
     count: usize,
     /// `None`: this is settled.
@@ -56,7 +56,6 @@ impl Outbox {
         raw: Option<String>,
     ) -> Result<Arc<Outbox>, Error> {
         let (unsent, count) = (Mutex::new(Some(to.to_vec())), to.len());
-        let raw = raw.filter(|raw| raw != "-");
         let path = path.map(String::from);
         let outbox = Outbox { from, message, path, raw, count, unsent };
         let outbox = Arc::new(outbox);

@@ -80,14 +80,16 @@ impl Header {
         Envelope { from: self.from.as_ref().map(|f| f.address.clone()), to }
     }
 
-    /// `--raw`: what the options do not say, the file may.
+    /// `--raw`: what the options do not say, the file may. True: it says the
+    /// whole envelope.
     pub fn raw_message(
         &self,
         path: &str,
         mut envelope: Envelope,
-    ) -> Result<(Envelope, Message), Error> {
+    ) -> Result<(Envelope, Message, bool), Error> {
         let raw = RawFile::open(path)?;
         let kept = dead_letter::envelope(&raw, path)?;
+        let own = envelope.to.is_empty() && envelope.from.is_none();
         if envelope.to.is_empty() {
             envelope.to = kept.to;
         }
@@ -95,7 +97,7 @@ impl Header {
             return Err(Error::Usage("--from is missing".into()));
         }
         envelope.from = envelope.from.or(kept.from);
-        Ok((envelope, Message::raw(raw, kept.length)?))
+        Ok((envelope, Message::raw(raw, kept.length)?, own))
     }
 
     pub fn message(

@@ -418,6 +418,21 @@ fn some_recipients_are_refused() {
     let heard = server.heard();
     assert_eq!(heard[1], "MAIL FROM:<alice@crepes.fr>");
     assert!(heard[4].starts_with("Date: "), "{}", heard[4]);
+    // what fails again stays, and is not kept twice
+    let server = MailServer::but(&[("RCPT", "450 later\r\n")]);
+    let ran = server.run(&folder, &["--raw", "dead.letter"], "");
+    assert_eq!(ran.status, 1);
+    assert!(ran.stderr.contains("it stays in dead.letter"), "{}", ran.stderr);
+    assert_eq!(letters(&folder), 1);
+    // but an envelope of the options is in no file yet
+    folder.file("mail.eml", "Subject: x\r\n\r\nhi\r\n");
+    let words = ["--raw", "mail.eml", "-f", "a@b", "-t", "c@d"];
+    let ran = server.run(&folder, &words, "");
+    assert!(ran.stderr.contains("kept in dead.letter.1"), "{}", ran.stderr);
+    let text = fs::read_to_string(folder.path("dead.letter.1")).unwrap();
+    assert!(text.contains("X-Envelope-To: <c@d>\r\nSubject: x"), "{text}");
+    fs::remove_file(folder.path("dead.letter.1")).unwrap();
+    fs::remove_file(folder.path("mail.eml")).unwrap();
     // a second letter does not replace the first
     let server = MailServer::but(&[("RCPT", "550 no\r\n")]);
     let ran = server.send(&folder, &[]);
