@@ -57,7 +57,7 @@ impl Maildir {
             root,
             host,
             delivered: AtomicU64::new(0),
-            commits: Commits::new(directory),
+            commits: Commits::new(move || directory.sync_all()),
         })
     }
 
@@ -177,7 +177,8 @@ pub fn is_full(error: &io::Error) -> bool {
 
 /// The syncs of a directory, shared by those who wait.
 struct Commits {
-    directory: File,
+    /// Syncs the directory.
+    sync: Box<dyn Fn() -> io::Result<()> + Send + Sync>,
     turns: Mutex<Turns>,
     changed: Condvar,
 }
@@ -194,9 +195,11 @@ struct Turns {
 }
 
 impl Commits {
-    fn new(directory: File) -> Commits {
+    fn new(
+        sync: impl Fn() -> io::Result<()> + Send + Sync + 'static,
+    ) -> Commits {
         let (turns, changed) = (Mutex::default(), Condvar::new());
-        Commits { directory, turns, changed }
+        Commits { sync: Box::new(sync), turns, changed }
     }
 
     /// What is in the directory now is on the disk when this returns. Who
@@ -221,7 +224,7 @@ impl Commits {
             turns.syncing = true;
             let upto = turns.asked;
             drop(turns);
-            let synced = self.directory.sync_all();
+            let synced = (self.sync)();
             let locked = self.turns.lock();
             turns = locked.unwrap_or_else(PoisonError::into_inner);
             turns.syncing = false;
@@ -245,7 +248,57 @@ impl Commits {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::mpsc::channel;
     use std::thread;
+
+    #[test]
+    fn who_asks_during_a_sync_waits_for_the_next() {
+        // each sync takes until the test lets it end
+        let (begun, begins) = channel();
+        let (end, ends) = channel();
+        let ends = Mutex::new(ends);
+        let commits = Commits::new(move || {
+            begun.send(()).unwrap();
+            ends.lock().unwrap().recv().unwrap();
+            Ok(())
+        });
+        let limit = std::time::Duration::from_secs(10);
+        let (next, early) = thread::scope(|scope| {
+            scope.spawn(|| commits.commit().unwrap());
+            begins.recv().unwrap();
+            // asked for now: the sync under way may have passed them by
+            let late = [0, 1].map(|_| scope.spawn(|| commits.commit()));
+            while commits.turns.lock().unwrap().asked < 3 {
+                thread::yield_now();
+            }
+            end.send(()).unwrap();
+            let next = begins.recv_timeout(limit); // one more, for both
+            let early = late.iter().any(|thread| thread.is_finished());
+            end.send(()).unwrap();
+            (next, early)
+        });
+        assert!(next.is_ok() && !early, "the first sync was not theirs");
+        assert!(begins.try_recv().is_err(), "two syncs were enough");
+    }
+
+    #[test]
+    fn after_a_failed_sync_nothing_is_acknowledged() {
+        let errno = |error: i32| {
+            let failed = AtomicU64::new(0);
+            let commits =
+                Commits::new(move || match failed.fetch_add(1, Relaxed) {
+                    0 => Err(io::Error::from_raw_os_error(error)),
+                    _ => Ok(()),
+                });
+            let first = commits.commit().unwrap_err().raw_os_error();
+            assert_eq!(first, Some(error));
+            commits.commit().is_ok()
+        };
+        // what the kernel could not write is lost to us
+        assert!(!errno(libc::EIO));
+        // but a full disk may have room again
+        assert!(errno(libc::ENOSPC) && errno(libc::EDQUOT));
+    }
 
     #[test]
     fn names_are_unique_and_what_is_dropped_is_gone() {
