@@ -160,7 +160,7 @@ fn a_message_is_synced_before_it_is_acknowledged() {
 }
 
 /// May this user have a name space of her own?
-fn may_unshare() -> bool {
+pub fn may_unshare() -> bool {
     if !have("unshare") {
         return false;
     }
