@@ -102,7 +102,7 @@ impl Outbox {
         say(match written {
             Ok(()) => format!(
                 "topdown mail-client: kept in {name}: send it later with \
-                 --raw {name} and the same --server"
+                 --raw {name}, to the same server"
             ),
             Err(error) => format!(
                 "topdown mail-client: kept in {name}, but not whole: {}",

@@ -19,9 +19,8 @@ pub fn command(line: &[u8]) -> String {
         }
         b"MAIL" => {
             "a new envelope: to whom failures are told (the reverse-path). \
-             The From in the header is for people, and may differ. SIZE tells \
-             how long the message will be. RFC 5321 §4.1.1.2, RFC 1870, \
-             KR 2.3.1"
+             The From in the header is for people, and may differ. \
+             RFC 5321 §4.1.1.2 (SIZE: RFC 1870), KR 2.3.1"
         }
         b"RCPT" => {
             "one recipient of the envelope, whatever To and Cc will say. \

@@ -412,6 +412,16 @@ pub fn chromium(more: &[&str], url: &str) -> Ran {
     run_command(command, "")
 }
 
+/// Numbers below a bound, the same ones for the same seed.
+pub fn random(mut seed: u64) -> impl FnMut(usize) -> usize {
+    move |bound| {
+        seed ^= seed << 13;
+        seed ^= seed >> 7;
+        seed ^= seed << 17;
+        (seed % bound as u64) as usize
+    }
+}
+
 /// Is this program here? If not, the test is skipped, and says so; in CI,
 /// where all of them must be, it fails.
 pub fn have(program: &str) -> bool {

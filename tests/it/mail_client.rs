@@ -8,7 +8,7 @@ use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-use crate::harness::{BINARY, Folder, LIMIT, Ran, run, run_command};
+use crate::harness::{BINARY, Folder, LIMIT, Ran, random, run, run_command};
 use crate::tls::Certificates;
 
 type Answer = dyn Fn(&str) -> String + Send + Sync;
@@ -798,13 +798,7 @@ fn no_reply_makes_it_stumble() {
     // its three exits
     let good = "220 h\r\n250-h\r\n250 SIZE 100000\r\n250 ok\r\n250 ok\r\n\
                 354 go\r\n250 ok\r\n221 bye\r\n";
-    let mut seed = 99u64;
-    let mut below = move |bound: usize| {
-        seed ^= seed << 13;
-        seed ^= seed >> 7;
-        seed ^= seed << 17;
-        (seed % bound as u64) as usize
-    };
+    let mut below = random(99);
     for _ in 0..150 {
         let mut bytes = good.as_bytes().to_vec();
         for _ in 0..=below(3) {

@@ -10,7 +10,9 @@ use std::process::{Command, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 
-use crate::harness::{BINARY, Folder, LIMIT, Server, have, read_all, skip};
+use crate::harness::{
+    BINARY, Folder, LIMIT, Server, have, random, read_all, skip,
+};
 use crate::mail_server::messages;
 
 /// A client in lockstep: a command, its reply.
@@ -289,13 +291,7 @@ fn odd_conversations_cost_nothing_for_good() {
                 ..hi\r\n.\r\nRSET\r\nVRFY x\r\nQUIT\r\n";
     let folder = Folder::new();
     let server = Server::start_in(&folder.0, "mail-server", &["--discard"]);
-    let mut seed = 4711u64;
-    let mut below = move |bound: usize| {
-        seed ^= seed << 13;
-        seed ^= seed >> 7;
-        seed ^= seed << 17;
-        (seed % bound as u64) as usize
-    };
+    let mut below = random(4711);
     let mut round = |count: usize| {
         for _ in 0..count {
             let mut bytes = good.as_bytes().to_vec();
