@@ -21,6 +21,7 @@ mod wire;
 
 mod dns; // KR 2.4    RFC 1035
 mod http; // KR 2.2    RFC 9110, 9111, 9112
+mod icmp; // KR 5.6    RFC 792, 4443
 mod ping; // KR 2.7.1
 mod smtp; // KR 2.3    RFC 5321, 5322
 mod tcp; // KR 2.7.2  RFC 9293
@@ -47,7 +48,7 @@ pub struct Tool {
 }
 
 /// In the book's order.
-static TOOLS: [&Tool; 12] = [
+static TOOLS: [&Tool; 13] = [
     &http::server::TOOL, // 2.2
     &http::client::TOOL, // 2.2.3
     &http::proxy::TOOL,  // 2.2.5
@@ -60,6 +61,7 @@ static TOOLS: [&Tool; 12] = [
     &ping::client::TOOL,
     &tcp::server::TOOL, // 2.7.2
     &tcp::client::TOOL,
+    &icmp::ping::TOOL, // 5.6
 ];
 
 fn main() -> ExitCode {

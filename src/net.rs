@@ -5,7 +5,10 @@
 //! deadline, `listen` opens a welcoming socket (KR 2.7.2).
 
 use std::io::{self, ErrorKind};
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
+use std::net::{
+    IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, TcpListener,
+    TcpStream, ToSocketAddrs,
+};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::sync::mpsc;
 use std::thread;
@@ -240,7 +243,9 @@ fn connect_from(
 }
 
 /// The C form of an address, and its length.
-fn sockaddr(address: &SocketAddr) -> (libc::sockaddr_storage, libc::socklen_t) {
+pub fn sockaddr(
+    address: &SocketAddr,
+) -> (libc::sockaddr_storage, libc::socklen_t) {
     // SAFETY: all zeros is a valid sockaddr_storage.
     let mut storage: libc::sockaddr_storage = unsafe { std::mem::zeroed() };
     let length = match address {
@@ -269,6 +274,30 @@ fn sockaddr(address: &SocketAddr) -> (libc::sockaddr_storage, libc::socklen_t) {
         }
     };
     (storage, length as libc::socklen_t)
+}
+
+/// The address that a C form holds, if it is one of IP.
+pub fn socket_address(storage: &libc::sockaddr_storage) -> Option<SocketAddr> {
+    let place = &raw const *storage;
+    match i32::from(storage.ss_family) {
+        libc::AF_INET => {
+            // SAFETY: the family says which struct lies there, and all of
+            // its bytes are initialised: they are numbers.
+            let v4 = unsafe { &*place.cast::<libc::sockaddr_in>() };
+            let ip = Ipv4Addr::from(v4.sin_addr.s_addr.to_ne_bytes());
+            let port = u16::from_be(v4.sin_port);
+            Some(SocketAddr::from((ip, port)))
+        }
+        libc::AF_INET6 => {
+            // SAFETY: as above.
+            let v6 = unsafe { &*place.cast::<libc::sockaddr_in6>() };
+            let ip = Ipv6Addr::from(v6.sin6_addr.s6_addr);
+            let port = u16::from_be(v6.sin6_port);
+            let (flow, scope) = (v6.sin6_flowinfo, v6.sin6_scope_id);
+            Some(SocketAddrV6::new(ip, port, flow, scope).into())
+        }
+        _ => None,
+    }
 }
 
 /// A welcoming socket: socket, bind, listen, in one call of std's. The
@@ -392,6 +421,18 @@ mod tests {
         assert_eq!(text("[::]:80").unwrap(), "[::]:80");
         assert!(text("65536").is_err() && text("::1:x").is_err());
         assert!(text("").is_err());
+    }
+
+    #[test]
+    fn addresses_in_c_and_back() {
+        for text in ["192.0.2.1:7", "[2001:db8::1]:65535", "[fe80::1%3]:1"] {
+            let address: SocketAddr = text.parse().unwrap();
+            let (storage, _) = sockaddr(&address);
+            assert_eq!(socket_address(&storage), Some(address));
+        }
+        // SAFETY: all zeros is a valid sockaddr_storage, of no family.
+        let nothing = unsafe { std::mem::zeroed() };
+        assert_eq!(socket_address(&nothing), None);
     }
 
     #[test]

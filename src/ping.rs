@@ -8,7 +8,7 @@ pub mod server;
 
 mod dice;
 mod payload;
-mod record;
+pub mod record;
 
 /// The lab's port.
 pub const PORT: u16 = 12000;

@@ -156,6 +156,21 @@ impl Summary {
             self.min, self.avg, self.max, self.mdev
         )
     }
+
+    /// As an object of JSON.
+    pub fn json(&self) -> String {
+        format!(
+            "{{\"min\":{:.3},\"avg\":{:.3},\"max\":{:.3},\"mdev\":{:.3},\
+             \"median\":{:.3},\"p95\":{:.3},\"jitter\":{:.3}}}",
+            self.min,
+            self.avg,
+            self.max,
+            self.mdev,
+            self.median,
+            self.p95,
+            self.jitter
+        )
+    }
 }
 
 /// `30% packet loss`, as ping writes it.

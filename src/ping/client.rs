@@ -351,13 +351,7 @@ impl Pinger {
 
     fn json_summary(&self) -> Result<(), Error> {
         let record = &self.record;
-        let times = record.rtts.summary().map_or("null".into(), |s| {
-            format!(
-                "{{\"min\":{:.3},\"avg\":{:.3},\"max\":{:.3},\"mdev\":{:.3},\
-                 \"median\":{:.3},\"p95\":{:.3},\"jitter\":{:.3}}}",
-                s.min, s.avg, s.max, s.mdev, s.median, s.p95, s.jitter
-            )
-        });
+        let times = record.rtts.summary().map_or("null".into(), |s| s.json());
         print(&format!(
             "{{\"event\":\"summary\",\"sent\":{},\"received\":{},\"late\":{},\
              \"duplicates\":{},\"reordered\":{},\"strangers\":{},\

@@ -1,4 +1,5 @@
 //! What became of each ping: answered in time, late, twice, or not at all.
+//! `icmp-ping` keeps its books here, too.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -16,9 +17,9 @@ enum Fate {
     TimedOut,
 }
 
-struct Ping {
-    sent: Instant,
-    payload: Vec<u8>,
+pub struct Ping {
+    pub sent: Instant,
+    pub payload: Vec<u8>,
     fate: Fate,
     answers: u32,
 }
@@ -88,11 +89,24 @@ impl Record {
     /// ICMP says that nobody takes our pings: the oldest that is waited for
     /// need not wait longer.
     pub fn refuse(&mut self) -> Option<u64> {
-        let (sequence, _) = self.waiting.pop_first()?;
-        if let Some(ping) = self.pings.get_mut(&sequence) {
+        let (sequence, _) = self.waiting.first_key_value()?;
+        let sequence = *sequence;
+        self.give_up(sequence);
+        Some(sequence)
+    }
+
+    /// Nothing more is expected of this one. True: it was waited for.
+    pub fn give_up(&mut self, sequence: u64) -> bool {
+        let waited = self.waiting.remove(&sequence).is_some();
+        if let Some(ping) = self.pings.get_mut(&sequence).filter(|_| waited) {
             ping.fate = Fate::TimedOut;
         }
-        Some(sequence)
+        waited
+    }
+
+    /// One that was sent, unless that is long ago.
+    pub fn ping(&self, sequence: u64) -> Option<&Ping> {
+        self.pings.get(&sequence)
     }
 
     /// When the next one is to be given up.
@@ -107,38 +121,47 @@ impl Record {
 
     /// Takes a datagram that came now.
     pub fn heard(&mut self, datagram: &[u8], now: Instant) -> Heard {
-        let heard = self.judge(datagram, now);
-        match heard {
-            Heard::Answer { sequence, rtt, behind } => {
+        let same = |p: &Ping| datagram.eq_ignore_ascii_case(&p.payload);
+        let found = sequence(datagram)
+            .and_then(|number| Some((number, self.ping(number)?)))
+            .filter(|(_, ping)| same(ping));
+        match found {
+            Some((sequence, ping)) => {
+                let rtt = ms(now.saturating_duration_since(ping.sent));
+                self.answer(sequence, rtt)
+            }
+            None => {
+                self.strangers += 1;
+                Heard::Stranger
+            }
+        }
+    }
+
+    /// A good answer to this ping, so many milliseconds after it.
+    pub fn answer(&mut self, sequence: u64, rtt: f64) -> Heard {
+        let Some(ping) = self.pings.get_mut(&sequence) else {
+            self.strangers += 1;
+            return Heard::Stranger;
+        };
+        ping.answers += 1;
+        match (ping.answers, ping.fate) {
+            (2.., _) => {
+                self.duplicates += 1;
+                Heard::Duplicate { sequence }
+            }
+            (_, Fate::TimedOut) => {
+                self.late += 1;
+                Heard::Late { sequence, rtt }
+            }
+            _ => {
+                ping.fate = Fate::Answered;
+                let behind = sequence < self.highest;
+                self.highest = self.highest.max(sequence);
                 self.waiting.remove(&sequence);
                 self.answered += 1;
                 self.reordered += u64::from(behind);
                 self.rtts.take(rtt);
                 self.estimator.take(rtt);
-            }
-            Heard::Late { .. } => self.late += 1,
-            Heard::Duplicate { .. } => self.duplicates += 1,
-            Heard::Stranger => self.strangers += 1,
-        }
-        heard
-    }
-
-    fn judge(&mut self, datagram: &[u8], now: Instant) -> Heard {
-        let found = sequence(datagram)
-            .and_then(|number| Some((number, self.pings.get_mut(&number)?)));
-        let Some((sequence, ping)) = found else { return Heard::Stranger };
-        if !datagram.eq_ignore_ascii_case(&ping.payload) {
-            return Heard::Stranger;
-        }
-        ping.answers += 1;
-        let rtt = ms(now.saturating_duration_since(ping.sent));
-        match (ping.answers, ping.fate) {
-            (2.., _) => Heard::Duplicate { sequence },
-            (_, Fate::TimedOut) => Heard::Late { sequence, rtt },
-            _ => {
-                ping.fate = Fate::Answered;
-                let behind = sequence < self.highest;
-                self.highest = self.highest.max(sequence);
                 Heard::Answer { sequence, rtt, behind }
             }
         }

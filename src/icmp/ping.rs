@@ -1,0 +1,321 @@
+//! `icmp-ping`: echo requests and what comes back. Lab "ICMP Pinger"; KR
+//! 5.6, RFC 792.
+//!
+//! The lab's steps: (i) build an echo request, its data the time of sending;
+//! (ii) compute the checksum; (iii) send it on a raw socket; (iv) wait up to
+//! a second; (v) take the reply apart, and believe it only when it is one;
+//! (vi) print the round-trip time, at the end the least, the average and the
+//! greatest, and the loss.
+//!
+//! ```text
+//! $ topdown icmp-ping -c 2 localhost
+//! PING localhost (127.0.0.1) 56(84) bytes of data.
+//! 64 bytes from localhost (127.0.0.1): icmp_seq=1 ttl=64 time=0.031 ms
+//! 64 bytes from localhost (127.0.0.1): icmp_seq=2 ttl=64 time=0.054 ms
+//! ```
+//!
+//! The lab's skeleton takes any packet with its identifier for a reply, so
+//! on localhost it hears its own request. Here type, identifier, checksum,
+//! source, sequence number and data must all be right.
+//!
+//! Read `run`, `Pinger::ping` and `Pinger::send`, then `hear` for what
+//! comes; `host` judges replies, `report` prints, `show` is for `-e`.
+
+mod hear;
+mod host;
+mod options;
+mod report;
+mod show;
+
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::AsRawFd;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use super::capture::{Capture, now};
+use super::message::{TIMESTAMP, Version, emit, payload};
+use super::socket::{IcmpSocket, Travel, give_up_privileges};
+use crate::Tool;
+use crate::args::Args;
+use crate::error::{Doing, Error, Outcome, is_timeout, reason};
+use crate::net;
+use crate::signal::Signals;
+use crate::trace::{Party, Trace};
+use hear::timestamp_query;
+use host::Host;
+use options::Options;
+use report::{Event, Report};
+
+pub static TOOL: Tool = Tool {
+    name: "icmp-ping",
+    section: "KR 5.6",
+    summary: "ping hosts over ICMP: times, loss, and what routers say",
+    help: "\
+usage: topdown icmp-ping [-46efnqv] [-c N] [-i SECONDS] [-W SECONDS]
+                         [-w SECONDS] [-s BYTES] [-t TTL] [-I WHERE]
+                         [-M do|dont] [OPTION]... HOST...
+
+Sends ICMP echo requests and measures how long the replies take. Several hosts
+are pinged side by side, in columns. Ctrl-C ends it.
+
+  -c, --count N             send so many (default: until Ctrl-C)
+  -i, --interval SECONDS    so far apart (default: 1)
+  -W, --timeout SECONDS     wait that long for each reply (default: 1)
+  -w, --deadline SECONDS    end after so long
+  -s, --size BYTES          of so many bytes of data (default: 56)
+  -t, --ttl TTL             may pass so many routers (default: the system's)
+  -M, --fragment do|dont    do: never fragment; dont: let routers fragment
+  -I, --interface WHERE     leave by this interface, or from this address
+  -n, --numeric             print addresses alone
+  -f, --flood               the next as soon as a reply is there (root alone;
+                            without -c and -w, 10000)
+      --timestamp           ask for the time instead: RFC 792's timestamp
+  -4, --ipv4                IPv4 only
+  -6, --ipv6                IPv6 only
+      --json                print JSON, an object a line
+  -q, --quiet               print the summary alone
+      --pcap FILE           keep all packets, for Wireshark
+  -v, --verbose             print the dialogue on standard error
+  -e, --explain             the same, packets drawn and errors explained
+      --diagram FILE.svg    draw the run as a space-time diagram
+  -h, --help                print this
+",
+    run,
+};
+
+/// In a flood a request leaves after this long, reply or not: ping(8)'s.
+const FLOOD_INTERVAL: Duration = Duration::from_millis(10);
+
+/// Requests to several hosts leave one after the other, so far apart.
+const GAP: Duration = Duration::from_micros(200);
+
+/// The longest IP packet.
+const MAX_PACKET: usize = 65_536;
+
+/// Signals are looked for after so many packets of a flood.
+const FLOOD_TURN: u64 = 64;
+
+struct Pinger {
+    sockets: Vec<IcmpSocket>,
+    hosts: Vec<Host>,
+    options: Options,
+    trace: Trace,
+    capture: Option<Capture>,
+    report: Report,
+    started: Instant,
+    buffer: Vec<u8>,
+}
+
+fn run(mut args: Args) -> Result<Outcome, Error> {
+    let options = Options::from_args(&mut args)?;
+    let names = args.rest();
+    if names.is_empty() {
+        return Err(Error::Usage("HOST is missing".into()));
+    }
+    if options.flood && names.len() > 1 {
+        return Err(Error::Usage("-f: one host alone is flooded".into()));
+    }
+    let mut hosts = Vec::new();
+    for name in names {
+        hosts.push(options.host(name)?);
+    }
+    let sockets = open_sockets(&options, &hosts)?;
+    // files are opened with the rights of who started this, not before
+    give_up_privileges(false)?;
+    let trace = Trace::from_args(&mut args, Party::Client)?;
+    args.finish()?;
+    let capture = match &options.pcap {
+        Some(file) => {
+            let capture = Capture::create(Path::new(file));
+            Some(capture.doing(|| format!("write {file}"))?)
+        }
+        None => None,
+    };
+    give_up_privileges(true)?;
+    let signals = Signals::new(&[libc::SIGINT, libc::SIGTERM, libc::SIGQUIT])?;
+    let mut pinger = Pinger {
+        sockets,
+        report: Report::new(options.style(hosts.len()), options.numeric),
+        hosts,
+        options,
+        trace,
+        capture,
+        started: Instant::now(),
+        buffer: vec![0; MAX_PACKET],
+    };
+    pinger.report.begin(&pinger.hosts, pinger.options.size)?;
+    pinger.ping(&signals)?;
+    pinger.summary()?;
+    let any = pinger.hosts.iter().any(|h| h.record.answered > 0);
+    Ok(if any { Outcome::Yes } else { Outcome::No })
+}
+
+/// A socket for each version of IP that the hosts have.
+fn open_sockets(
+    options: &Options,
+    hosts: &[Host],
+) -> Result<Vec<IcmpSocket>, Error> {
+    let mut random = [0; 2];
+    getrandom::fill(&mut random)
+        .map_err(|e| Error::protocol("draw an identifier", e))?;
+    let identifier = u16::from_be_bytes(random);
+    let mut sockets = Vec::new();
+    for version in [Version::V4, Version::V6] {
+        let wanted = |h: &Host| Version::of(&h.address.ip()) == version;
+        if !hosts.iter().any(wanted) {
+            continue;
+        }
+        let raw = options.timestamp;
+        let mut socket = IcmpSocket::open(version, raw, identifier)?;
+        let doing = || "set the socket's options";
+        let (ttl, fragments) = (options.ttl, options.fragments);
+        socket.set_travel(Travel { ttl, fragments }).doing(doing)?;
+        if let Some(interface) = &options.interface {
+            let doing = || format!("send by {interface}");
+            match interface.parse::<IpAddr>() {
+                Ok(own) => socket.bind(SocketAddr::new(own, 0)).doing(doing)?,
+                Err(_) => socket.bind_to_interface(interface).doing(doing)?,
+            }
+        }
+        sockets.push(socket);
+    }
+    Ok(sockets)
+}
+
+impl Pinger {
+    /// Sends on schedule and takes what comes, until all is decided.
+    fn ping(&mut self, signals: &Signals) -> Result<(), Error> {
+        let mut turn: u64 = 0;
+        let mut due = self.started;
+        let rounds = self.options.count;
+        let deadline = self.options.deadline.map(|limit| self.started + limit);
+        loop {
+            let now = Instant::now();
+            self.expire(now)?;
+            if deadline.is_some_and(|deadline| now >= deadline) {
+                return Ok(());
+            }
+            let round = turn / self.hosts.len() as u64;
+            let more = rounds.is_none_or(|rounds| round < rounds);
+            let waiting = self.hosts.iter().any(|h| h.record.is_waiting());
+            if !more && !waiting {
+                return Ok(());
+            }
+            if more && now >= due {
+                let index = (turn % self.hosts.len() as u64) as usize;
+                self.send(index, round + 1)?;
+                turn += 1;
+                due = self.next_due(turn, now);
+                if !self.options.flood {
+                    continue;
+                }
+                // in a flood the reply may be here already
+                self.receive_all(true)?;
+                if !self.hosts[0].record.is_waiting() {
+                    due = now;
+                }
+                if turn % FLOOD_TURN != 0 {
+                    continue;
+                }
+            }
+            let expiry = self.hosts.iter().filter_map(|host| {
+                host.record.next_expiry(self.options.patience)
+            });
+            let wake = more.then_some(due).into_iter().chain(deadline);
+            let wake = wake.chain(expiry).min().unwrap_or(now);
+            match self.wait(signals, wake.saturating_duration_since(now))? {
+                Some(libc::SIGQUIT) => self.summary()?,
+                Some(_) => return Ok(()),
+                None => self.receive_all(false)?,
+            }
+            if self.options.flood && !self.hosts[0].record.is_waiting() {
+                due = due.min(Instant::now());
+            }
+        }
+    }
+
+    /// By the schedule, not the moment: it does not drift.
+    fn next_due(&self, turn: u64, now: Instant) -> Instant {
+        if self.options.flood {
+            return now + FLOOD_INTERVAL;
+        }
+        let count = self.hosts.len() as u64;
+        let gap = GAP.min(self.options.interval / self.hosts.len() as u32);
+        let interval = self.options.interval.as_nanos() as u64;
+        let nanos = (turn / count).saturating_mul(interval);
+        let within = gap * (turn % count) as u32;
+        self.started + Duration::from_nanos(nanos) + within
+    }
+
+    /// What has waited as long as it may is given up.
+    fn expire(&mut self, now: Instant) -> Result<(), Error> {
+        for index in 0..self.hosts.len() {
+            let patience = self.options.patience;
+            let expired = self.hosts[index].record.expire(now, patience);
+            for sequence in expired {
+                self.trace.timed_out(patience);
+                self.tell(index, &Event::TimedOut { sequence })?;
+            }
+        }
+        Ok(())
+    }
+
+    fn summary(&mut self) -> Result<(), Error> {
+        self.report.summary(&self.hosts, self.started.elapsed())
+    }
+
+    fn tell(&mut self, index: usize, event: &Event) -> Result<(), Error> {
+        self.report.tell(&self.hosts, index, event)
+    }
+
+    /// Waits for a packet or a signal; which signal, if one came.
+    fn wait(
+        &self,
+        signals: &Signals,
+        limit: Duration,
+    ) -> Result<Option<i32>, Error> {
+        let poll = |fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
+        let mut waits = vec![poll(signals.fd())];
+        waits.extend(self.sockets.iter().map(|s| poll(s.as_raw_fd())));
+        match net::poll(&mut waits, limit) {
+            Err(e) if is_timeout(&e) => Ok(None),
+            other => other.doing(|| "wait").map(|()| signals.take()),
+        }
+    }
+
+    /// The socket of a host's version of IP.
+    fn socket(&self, index: usize) -> &IcmpSocket {
+        let version = Version::of(&self.hosts[index].address.ip());
+        let found = self.sockets.iter().find(|s| s.version == version);
+        found.expect("a socket was opened for each version")
+    }
+
+    /// The lab's steps (i) to (iii).
+    fn send(&mut self, index: usize, sequence: u64) -> Result<(), Error> {
+        let socket = self.socket(index);
+        let (version, identifier) = (socket.version, socket.identifier);
+        let at = now();
+        let (kind, data) = match self.options.timestamp {
+            true => (TIMESTAMP.0, timestamp_query()),
+            false => (version.echo().0, payload(at, self.options.size)),
+        };
+        let message = emit(kind, identifier, sequence as u16, &data);
+        let host = &mut self.hosts[index];
+        let sent = Instant::now();
+        host.record.sent(sequence, data, sent);
+        let to = host.address;
+        let outcome = self.socket(index).send(&message, &to);
+        self.show_request(index, at, message)?;
+        self.report.dot()?;
+        match outcome {
+            Ok(()) => Ok(()),
+            Err(error) => {
+                let host = &mut self.hosts[index];
+                host.record.give_up(sequence);
+                host.errors += 1;
+                let why = reason(&error);
+                self.tell(index, &Event::Local { sequence, why })
+            }
+        }
+    }
+}

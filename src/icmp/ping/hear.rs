@@ -1,0 +1,279 @@
+//! What comes back: the lab's step (v). A packet is taken apart, and is a
+//! reply of a host, an ICMP error about a request, or none of our business.
+
+use std::net::IpAddr;
+use std::time::Instant;
+
+use super::super::capture::now;
+use super::super::message::{Message, TIMESTAMP, Version};
+use super::super::names::meaning;
+use super::super::quote::{Quote, split_extension};
+use super::super::socket::{Fault, Received, receive};
+use super::Pinger;
+use super::host::{Host, Verdict};
+use super::report::{Code, Event, Packet};
+use crate::error::{Doing, Error};
+use crate::udp::internet_checksum;
+
+impl Pinger {
+    /// All that has come; in a flood, until nothing is waited for.
+    pub fn receive_all(&mut self, flood: bool) -> Result<(), Error> {
+        for which in 0..self.sockets.len() {
+            while !flood || self.hosts[0].record.is_waiting() {
+                if !self.receive(which, false)? {
+                    break;
+                }
+            }
+            if !self.sockets[which].raw {
+                while self.receive(which, true)? {}
+            }
+        }
+        Ok(())
+    }
+
+    /// The next packet, or error. False: there is none.
+    fn receive(&mut self, which: usize, queue: bool) -> Result<bool, Error> {
+        let mut buffer = std::mem::take(&mut self.buffer);
+        let socket = &self.sockets[which];
+        let received = match receive(socket, &mut buffer, queue) {
+            Ok(received) => received,
+            // an error of a request, which the queue tells of as well
+            Err(_) if !socket.raw => Some(Received::default()),
+            Err(error) => return Err(error).doing(|| "receive"),
+        };
+        let taken = match &received {
+            Some(received) => {
+                self.take(which, received, &buffer[..received.length])
+            }
+            None => Ok(()),
+        };
+        self.buffer = buffer;
+        taken.map(|()| received.is_some())
+    }
+
+    /// The lab's step (v): takes a packet apart.
+    fn take(
+        &mut self,
+        which: usize,
+        received: &Received,
+        bytes: &[u8],
+    ) -> Result<(), Error> {
+        let arrived = Instant::now();
+        let Some(from) = received.from.map(|from| from.ip()) else {
+            return Ok(());
+        };
+        let socket = &self.sockets[which];
+        let (version, identifier) = (socket.version, socket.identifier);
+        if let Some(fault) = received.fault {
+            return self.take_fault(version, from, fault, bytes);
+        }
+        // a raw socket of IPv4 hears the IP header as well
+        let (header, bytes) = match (socket.raw, version) {
+            (true, Version::V4) => {
+                let words = bytes.first().map_or(0, |b| usize::from(b & 15));
+                bytes.split_at(bytes.len().min(words * 4))
+            }
+            _ => bytes.split_at(0),
+        };
+        let ttl = received.ttl.or_else(|| header.get(8).copied());
+        self.keep(received, from, header, bytes)?;
+        let Some(message) = Message::parse(bytes) else {
+            self.trace.fact(|| format!("from {from}: no whole message"));
+            return Ok(());
+        };
+        let reply = match self.options.timestamp {
+            true => TIMESTAMP.1,
+            false => version.echo().1,
+        };
+        let packet = Packet { octets: bytes.len(), ttl, from };
+        if message.kind != reply {
+            return self.take_error(which, packet, bytes, &message);
+        }
+        if message.identifier() != identifier {
+            let other = message.identifier();
+            self.trace.fact(|| {
+                format!("from {from}: a reply to identifier 0x{other:04x}")
+            });
+            return Ok(());
+        }
+        // (two names may have one address: the data tell them apart)
+        let answers = |host: &Host| host.answers_from(&from);
+        let asked = |host: &Host| answers(host) && host.asked(&message);
+        let known = self.hosts.iter().position(asked);
+        let known = known.or_else(|| self.hosts.iter().position(answers));
+        let index = known.unwrap_or(0);
+        self.show_reply(index, header, bytes);
+        let sequence = self.hosts[index].sequence(message.sequence());
+        let good_checksum =
+            version == Version::V6 || internet_checksum(bytes) == 0;
+        let verdict = match known {
+            Some(_) if good_checksum && self.options.timestamp => {
+                self.hosts[index].judge_timestamp(&message, arrived)
+            }
+            Some(_) if good_checksum => {
+                self.hosts[index].judge(&message, received.at, arrived)
+            }
+            known => {
+                self.hosts[index].bad += 1;
+                Verdict::Bad(match known {
+                    Some(_) => "BAD CHECKSUM".into(),
+                    None => "from a host that was not asked".into(),
+                })
+            }
+        };
+        match verdict {
+            Verdict::Good(heard) => {
+                let more = self.times(&message);
+                let event = Event::Reply { heard, packet, more: &more };
+                self.tell(index, &event)
+            }
+            Verdict::Bad(why) => {
+                let wire = u64::from(message.sequence());
+                let sequence = if sequence == 0 { wire } else { sequence };
+                let event = Event::Bad { sequence, packet, why: &why };
+                self.tell(index, &event)
+            }
+        }
+    }
+
+    /// Not a reply: an error, and if it quotes a request of ours, whose.
+    fn take_error(
+        &mut self,
+        which: usize,
+        packet: Packet,
+        bytes: &[u8],
+        message: &Message,
+    ) -> Result<(), Error> {
+        let socket = &self.sockets[which];
+        let (version, identifier) = (socket.version, socket.identifier);
+        let meaning = meaning(version, message);
+        let from = packet.from;
+        let words = &meaning.words;
+        if !meaning.is_error {
+            self.trace.fact(|| format!("from {from}: {words}"));
+            return Ok(());
+        }
+        // (over IPv6 the kernel has looked at the checksum)
+        if version == Version::V4 && internet_checksum(bytes) != 0 {
+            self.trace.fact(|| format!("from {from}: {words}: BAD CHECKSUM"));
+            return Ok(());
+        }
+        let (quoted, extension) = split_extension(version, message);
+        let quote = Quote::parse(version, quoted);
+        let ours = quote.as_ref().and_then(|quote| {
+            let (id, sequence) = quote.echo(self.kind(version))?;
+            let to = |h: &Host| h.address.ip() == quote.target;
+            let index = self.hosts.iter().position(to)?;
+            (id == identifier).then_some((index, sequence))
+        });
+        let Some((index, sequence)) = ours else {
+            self.trace.fact(|| match &quote {
+                Some(quote) => format!("from {from}: {words}: {quote}"),
+                None => format!("from {from}: {words}, quoting no datagram"),
+            });
+            return Ok(());
+        };
+        self.show_error(packet, bytes, &meaning, quote.as_ref(), extension);
+        let (kind, code, quote) = (message.kind, message.code, quote.as_ref());
+        let code = Code { kind, code, meaning: &meaning, quote };
+        self.request_failed(index, sequence, from, code)
+    }
+
+    /// The same from the error queue of a socket that is not raw. The packet
+    /// is then ours for certain: the kernel has looked for its socket.
+    fn take_fault(
+        &mut self,
+        version: Version,
+        target: IpAddr,
+        fault: Fault,
+        bytes: &[u8],
+    ) -> Result<(), Error> {
+        let request = Message::parse(bytes);
+        let to = |h: &Host| h.address.ip() == target;
+        let index = self.hosts.iter().position(to);
+        let known = index.zip(request).zip(fault.offender);
+        let Some(((index, request), from)) = known.filter(|_| fault.is_icmp)
+        else {
+            return Ok(());
+        };
+        let Fault { kind, code, info, .. } = fault;
+        // the octets behind the checksum are not told, but for an MTU
+        let rest = info.to_be_bytes();
+        let message = Message { kind, code, checksum: 0, rest, data: &[] };
+        let meaning = meaning(version, &message);
+        self.show_fault(from, &meaning, request.sequence());
+        let code = Code { kind, code, meaning: &meaning, quote: None };
+        self.request_failed(index, request.sequence(), from, code)
+    }
+
+    fn request_failed(
+        &mut self,
+        index: usize,
+        on_the_wire: u16,
+        from: IpAddr,
+        code: Code,
+    ) -> Result<(), Error> {
+        let host = &mut self.hosts[index];
+        let sequence = host.sequence(on_the_wire);
+        if host.record.ping(sequence).is_none() {
+            self.trace.fact(|| {
+                format!("from {from}: about a request that was never sent")
+            });
+            return Ok(());
+        }
+        host.errors += 1;
+        if code.meaning.is_final {
+            host.record.give_up(sequence);
+        }
+        self.tell(index, &Event::Error { sequence, from, code })
+    }
+
+    /// The type of what we send.
+    pub fn kind(&self, version: Version) -> u8 {
+        match self.options.timestamp {
+            true => TIMESTAMP.0,
+            false => version.echo().0,
+        }
+    }
+
+    /// What a timestamp says: when it was asked (otime), when that came
+    /// (rtime) and when it was answered (ttime), in milliseconds since
+    /// midnight UT; and what follows when `now` is the time here:
+    ///
+    /// offset = ((rtime - otime) + (ttime - now)) / 2, and
+    /// delay = (now - otime) - (ttime - rtime). RFC 5905 §8
+    fn times(&self, message: &Message) -> String {
+        if !self.options.timestamp {
+            return String::new();
+        }
+        let number = |at: usize| -> Option<i64> {
+            let octets = message.data.get(at..at + 4)?.first_chunk::<4>()?;
+            Some(i64::from(u32::from_be_bytes(*octets)))
+        };
+        let all = number(0).zip(number(4)).zip(number(8));
+        let Some(((otime, rtime), ttime)) = all else { return String::new() };
+        let fields = format!("    otime={otime} rtime={rtime} ttime={ttime}");
+        // "then any time can be inserted … provided the high order bit of
+        // the timestamp is also set" RFC 792
+        if rtime >> 31 != 0 || ttime >> 31 != 0 {
+            return format!("{fields} (not of UT)\n");
+        }
+        let now = i64::from(milliseconds_since_midnight());
+        let offset = ((rtime - otime) + (ttime - now)) as f64 / 2.0;
+        let delay = (now - otime) - (ttime - rtime);
+        format!("{fields} offset={offset} ms delay={delay} ms\n")
+    }
+}
+
+/// The time as RFC 792 wants it: "milliseconds since midnight UT".
+pub fn milliseconds_since_midnight() -> u32 {
+    const DAY: u64 = 24 * 60 * 60 * 1000;
+    (now() / 1_000_000 % DAY) as u32
+}
+
+/// The data of a query: otime, and room for rtime and ttime.
+pub fn timestamp_query() -> Vec<u8> {
+    let mut data = milliseconds_since_midnight().to_be_bytes().to_vec();
+    data.extend([0; 8]);
+    data
+}

@@ -1,0 +1,440 @@
+//! What `icmp-ping` prints: lines as ping(8) has them for one host, columns
+//! for several, JSON for programs.
+
+use std::collections::BTreeMap;
+use std::io::{self, IsTerminal, Write};
+use std::net::IpAddr;
+use std::time::Duration;
+
+use super::super::names::Meaning;
+use super::super::quote::Quote;
+use super::host::Host;
+use crate::error::Error;
+use crate::output::{json_string, wrote};
+use crate::ping::record::Heard;
+use crate::stats::{loss, ms};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Style {
+    Lines,
+    Columns,
+    Json,
+    /// The summary alone.
+    Quiet,
+    /// A dot for each request, taken back by the reply: ping -f.
+    Dots,
+}
+
+/// Something that happened to a request of one host.
+pub enum Event<'a> {
+    /// A good reply of so many octets; `more` is what a timestamp says.
+    Reply {
+        heard: Heard,
+        packet: Packet,
+        more: &'a str,
+    },
+    /// A reply that is none.
+    Bad {
+        sequence: u64,
+        packet: Packet,
+        why: &'a str,
+    },
+    /// ICMP says what became of it.
+    Error {
+        sequence: u64,
+        from: IpAddr,
+        code: Code<'a>,
+    },
+    TimedOut {
+        sequence: u64,
+    },
+    /// Our own system would not send it.
+    Local {
+        sequence: u64,
+        why: String,
+    },
+}
+
+/// What is known of a packet that came.
+#[derive(Clone, Copy)]
+pub struct Packet {
+    pub octets: usize,
+    pub ttl: Option<u8>,
+    pub from: IpAddr,
+}
+
+/// An error's type and code, what they mean, and of what.
+pub struct Code<'a> {
+    pub kind: u8,
+    pub code: u8,
+    pub meaning: &'a Meaning,
+    pub quote: Option<&'a Quote>,
+}
+
+pub struct Report {
+    pub style: Style,
+    /// No name beside an address.
+    pub numeric: bool,
+    /// Cells of rounds that are not complete yet, by sequence number.
+    rows: BTreeMap<u64, Vec<Option<String>>>,
+}
+
+/// As ping(8) writes times: three digits that matter.
+fn time(ms: f64) -> String {
+    match ms {
+        100.0.. => format!("{ms:.0} ms"),
+        10.0.. => format!("{ms:.1} ms"),
+        1.0.. => format!("{ms:.2} ms"),
+        _ => format!("{ms:.3} ms"),
+    }
+}
+
+fn print(text: &str) -> Result<(), Error> {
+    wrote(io::stdout().write_all(text.as_bytes()))
+}
+
+/// The columns' width: room for the names, within reason.
+fn width(hosts: &[Host]) -> usize {
+    let longest = hosts.iter().map(|h| h.name.chars().count()).max();
+    longest.unwrap_or(0).clamp(10, 30) + 2
+}
+
+impl Report {
+    pub fn new(style: Style, numeric: bool) -> Report {
+        Report { style, numeric, rows: BTreeMap::new() }
+    }
+
+    pub fn begin(&self, hosts: &[Host], size: usize) -> Result<(), Error> {
+        match (self.style, hosts) {
+            (Style::Json, _) => Ok(()),
+            (Style::Columns, _) => {
+                let width = width(hosts);
+                let names: String =
+                    hosts.iter().map(|h| cell(&h.name, width)).collect();
+                let count = hosts.len();
+                let line = format!("  seq{names}");
+                print(&format!(
+                    "PING {count} hosts: {size} bytes of data.\n{}\n",
+                    line.trim_end()
+                ))
+            }
+            (_, hosts) => hosts.iter().try_for_each(|host| {
+                let (name, address) = (&host.name, host.address.ip());
+                print(&match address {
+                    IpAddr::V4(_) => format!(
+                        "PING {name} ({address}) {size}({}) bytes of data.\n",
+                        size + 28
+                    ),
+                    IpAddr::V6(_) => {
+                        format!("PING {name}({address}) {size} data bytes\n")
+                    }
+                })
+            }),
+        }
+    }
+
+    /// Tells of an event of the host with that index.
+    pub fn tell(
+        &mut self,
+        hosts: &[Host],
+        index: usize,
+        event: &Event,
+    ) -> Result<(), Error> {
+        match self.style {
+            Style::Quiet => Ok(()),
+            Style::Lines => print(&self.line(&hosts[index], event)),
+            Style::Json => print(&json(&hosts[index], event)),
+            Style::Columns => {
+                let Some((sequence, text)) = column(event) else {
+                    return Ok(());
+                };
+                let empty = || vec![None; hosts.len()];
+                let row = self.rows.entry(sequence).or_insert_with(empty);
+                row[index].get_or_insert(text);
+                self.print_rows(width(hosts), false)
+            }
+            Style::Dots => match event {
+                Event::Reply { heard: Heard::Answer { .. }, .. } => {
+                    print("\u{8} \u{8}")
+                }
+                Event::TimedOut { .. } => Ok(()),
+                _ => print("E"),
+            },
+        }
+    }
+
+    /// In a flood: a request has left.
+    pub fn dot(&self) -> Result<(), Error> {
+        if self.style == Style::Dots { print(".") } else { Ok(()) }
+    }
+
+    fn line(&self, host: &Host, event: &Event) -> String {
+        let from = |packet: &Packet| {
+            let Packet { octets, ttl, from } = packet;
+            let ttl = ttl.map_or(String::new(), |ttl| format!(" ttl={ttl}"));
+            let name = &host.name;
+            let named = !self.numeric
+                && *from == host.address.ip()
+                && name.parse::<IpAddr>().is_err();
+            let from = match named {
+                true => format!("{name} ({from})"),
+                false => from.to_string(),
+            };
+            (format!("{octets} bytes from {from}: icmp_seq"), ttl)
+        };
+        match event {
+            Event::Reply { heard, packet, more } => {
+                let (start, ttl) = from(packet);
+                match heard {
+                    Heard::Answer { sequence, rtt, behind } => {
+                        let time = time(*rtt);
+                        let behind = if *behind { " (reordered)" } else { "" };
+                        format!(
+                            "{start}={sequence}{ttl} time={time}{behind}\n{more}"
+                        )
+                    }
+                    Heard::Late { sequence, rtt } => {
+                        let time = time(*rtt);
+                        format!("{start}={sequence}{ttl} (late: {time})\n")
+                    }
+                    Heard::Duplicate { sequence } => {
+                        format!("{start}={sequence}{ttl} (DUP!)\n")
+                    }
+                    Heard::Stranger => String::new(),
+                }
+            }
+            Event::Bad { sequence, packet, why } => {
+                let (start, ttl) = from(packet);
+                format!("{start}={sequence}{ttl} ({why})\n")
+            }
+            Event::Error { sequence, from, code } => {
+                let words = &code.meaning.words;
+                let colon = if code.meaning.is_final { "" } else { ":" };
+                format!("From {from}{colon} icmp_seq={sequence} {words}\n")
+            }
+            Event::TimedOut { sequence } => {
+                format!("icmp_seq={sequence}: Request timed out\n")
+            }
+            Event::Local { sequence, why } => {
+                format!("icmp_seq={sequence}: not sent: {why}\n")
+            }
+        }
+    }
+
+    /// All rows that are complete, in order; with `all` the others as well.
+    pub fn print_rows(&mut self, width: usize, all: bool) -> Result<(), Error> {
+        while let Some(row) = self.rows.first_entry() {
+            if !all && row.get().iter().any(Option::is_none) {
+                break;
+            }
+            let (sequence, cells) = row.remove_entry();
+            let cells: String = cells
+                .iter()
+                .map(|text| cell(text.as_deref().unwrap_or("-"), width))
+                .collect();
+            let line = format!("{sequence:5}{cells}");
+            print(&format!("{}\n", line.trim_end()))?;
+        }
+        Ok(())
+    }
+
+    pub fn summary(
+        &mut self,
+        hosts: &[Host],
+        elapsed: Duration,
+    ) -> Result<(), Error> {
+        match self.style {
+            Style::Json => {
+                hosts.iter().try_for_each(|host| print(&json_summary(host)))
+            }
+            Style::Columns => {
+                self.print_rows(width(hosts), true)?;
+                print(&table(hosts))
+            }
+            _ => hosts
+                .iter()
+                .try_for_each(|host| print(&statistics(host, elapsed))),
+        }
+    }
+}
+
+fn cell(text: &str, width: usize) -> String {
+    let text: String = text.chars().take(width - 2).collect();
+    format!("  {text:>0$}", width - 2)
+}
+
+/// What stands in a column, and in which row.
+fn column(event: &Event) -> Option<(u64, String)> {
+    Some(match event {
+        Event::Reply { heard: Heard::Answer { sequence, rtt, .. }, .. } => {
+            (*sequence, time(*rtt))
+        }
+        Event::Reply { .. } | Event::Bad { .. } => return None,
+        Event::Error { sequence, code, .. } => {
+            if !code.meaning.is_final {
+                return None;
+            }
+            let text = match code.meaning.mark.as_str() {
+                "" => format!("!{}/{}", code.kind, code.code),
+                mark => format!("!{mark}"),
+            };
+            (*sequence, text)
+        }
+        Event::TimedOut { sequence } => (*sequence, "lost".into()),
+        Event::Local { sequence, .. } => (*sequence, "not sent".into()),
+    })
+}
+
+fn json(host: &Host, event: &Event) -> String {
+    let name = json_string(&host.name);
+    let object = |kind: &str, sequence: u64, more: String| {
+        format!(
+            "{{\"event\":\"{kind}\",\"host\":{name},\"seq\":{sequence}{more}}}\n"
+        )
+    };
+    let of_packet = |packet: &Packet| {
+        let ttl = packet.ttl.map_or("null".into(), |ttl| ttl.to_string());
+        let Packet { octets, from, .. } = packet;
+        format!(",\"from\":\"{from}\",\"bytes\":{octets},\"ttl\":{ttl}")
+    };
+    match event {
+        Event::Reply { heard, packet, .. } => {
+            let packet = of_packet(packet);
+            let rtt = |rtt| format!("{packet},\"rtt_ms\":{rtt:.3}");
+            match heard {
+                Heard::Answer { sequence, rtt: ms, .. } => {
+                    object("reply", *sequence, rtt(ms))
+                }
+                Heard::Late { sequence, rtt: ms } => {
+                    object("late", *sequence, rtt(ms))
+                }
+                Heard::Duplicate { sequence } => {
+                    object("duplicate", *sequence, packet)
+                }
+                Heard::Stranger => String::new(),
+            }
+        }
+        Event::Bad { sequence, packet, why } => {
+            let why = format!("{},\"why\":\"{why}\"", of_packet(packet));
+            object("bad", *sequence, why)
+        }
+        Event::Error { sequence, from, code } => {
+            let Code { kind, code, meaning, quote } = code;
+            let words = json_string(&meaning.words);
+            let quote = quote.map_or("null".into(), |quote| {
+                format!(
+                    "{{\"from\":\"{}\",\"to\":\"{}\",\"ttl\":{}}}",
+                    quote.source, quote.target, quote.ttl
+                )
+            });
+            object(
+                "error",
+                *sequence,
+                format!(
+                    ",\"from\":\"{from}\",\"type\":{kind},\"code\":{code},\
+                     \"words\":{words},\"quote\":{quote}"
+                ),
+            )
+        }
+        Event::TimedOut { sequence } => {
+            object("timeout", *sequence, String::new())
+        }
+        Event::Local { sequence, why } => {
+            let why = format!(",\"why\":{}", json_string(why));
+            object("not sent", *sequence, why)
+        }
+    }
+}
+
+fn json_summary(host: &Host) -> String {
+    let record = &host.record;
+    let times = record.rtts.summary().map_or("null".into(), |s| s.json());
+    format!(
+        "{{\"event\":\"summary\",\"host\":{},\"address\":\"{}\",\"sent\":{},\
+         \"received\":{},\"late\":{},\"duplicates\":{},\"reordered\":{},\
+         \"bad\":{},\"errors\":{},\"rtt_ms\":{times}}}\n",
+        json_string(&host.name),
+        host.address.ip(),
+        record.sent,
+        record.answered,
+        record.late,
+        record.duplicates,
+        record.reordered,
+        host.bad,
+        host.errors
+    )
+}
+
+/// In ping's own form, and then what ping does not say.
+fn statistics(host: &Host, elapsed: Duration) -> String {
+    let record = &host.record;
+    let plus = |count: u64, what: &str| match count {
+        0 => String::new(),
+        count => format!("+{count} {what}, "),
+    };
+    let mut out = format!(
+        "\n--- {} ping statistics ---\n{} packets transmitted, {} received, \
+         {}{}{}{}, time {:.0}ms\n",
+        host.name,
+        record.sent,
+        record.answered,
+        plus(record.duplicates, "duplicates"),
+        plus(host.bad, "corrupted"),
+        plus(host.errors, "errors"),
+        loss(record.sent, record.answered),
+        ms(elapsed)
+    );
+    let Some(all) = record.rtts.summary() else { return out };
+    out.push_str(&all.ping_line());
+    out.push_str(&format!(
+        "\nmedian {:.3}, 95th percentile {:.3}, jitter {:.3} ms; {} late, \
+         {} reordered\n",
+        all.median, all.p95, all.jitter, record.late, record.reordered
+    ));
+    if io::stdout().is_terminal() {
+        out.push_str(&record.rtts.histogram());
+    }
+    out
+}
+
+/// The summary of several hosts: a line each.
+fn table(hosts: &[Host]) -> String {
+    let wide = width(hosts) - 2;
+    let mut out = format!(
+        "\n{:wide$}  {:>5} {:>5} {:>6}  min/avg/max/mdev ms\n",
+        "host", "sent", "rcvd", "loss"
+    );
+    for host in hosts {
+        let record = &host.record;
+        let times = match record.rtts.summary() {
+            Some(s) => {
+                format!("{:.3}/{:.3}/{:.3}/{:.3}", s.min, s.avg, s.max, s.mdev)
+            }
+            None => "-".into(),
+        };
+        let name: String = host.name.chars().take(wide).collect();
+        let (sent, received) = (record.sent, record.answered);
+        let lost = loss(sent, received).replace(" packet loss", "");
+        out.push_str(&format!(
+            "{name:wide$}  {sent:>5} {received:>5} {lost:>6}  {times}\n"
+        ));
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_as_ping_writes_them() {
+        for (ms, text) in [
+            (0.0304, "0.030 ms"),
+            (1.234, "1.23 ms"),
+            (12.34, "12.3 ms"),
+            (123.4, "123 ms"),
+        ] {
+            assert_eq!(time(ms), text);
+        }
+    }
+}

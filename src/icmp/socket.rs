@@ -1,0 +1,458 @@
+//! What only the system can do: a socket for ICMP, when a packet came, how
+//! many hops it may still go, and the errors that a socket collects.
+//!
+//! A raw socket hears every ICMP message of the host, with its IP header
+//! (IPv4) and its checksum; it wants root or CAP_NET_RAW. Linux has another
+//! kind for everybody whose group is in net.ipv4.ping_group_range: a
+//! datagram socket for echoes alone, to which the kernel gives an identifier
+//! as it gives a port to UDP. Errors about its packets wait in its error
+//! queue, like those of a UDP socket (ip(7), IP_RECVERR).
+//!
+//! Read `open`, `receive`, `give_up_privileges`.
+
+use std::io::{self, ErrorKind};
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+
+use super::message::Version;
+use crate::error::{Doing, Error};
+use crate::net::{check, set_option, sockaddr, socket_address};
+
+// Of linux/icmp.h and linux/icmpv6.h, which libc has not: which types a raw
+// socket is not to hear. A set bit blocks.
+const ICMP_FILTER: i32 = 1;
+const ICMP6_FILTER: i32 = 1;
+/// Of IPv4: echo and timestamp requests, our own on loopback first of all.
+const BLOCKED_V4: i32 = 1 << 8 | 1 << 13;
+/// Of IPv6: all but the errors, 1 to 4, the reply, 129, and redirects, 137.
+const HEARD_V6: [u8; 6] = [1, 2, 3, 4, 129, 137];
+
+/// Room for what waits: a flood's replies.
+const RECEIVE_BUFFER: i32 = 1 << 20;
+
+/// How a packet is to travel.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Travel {
+    pub ttl: Option<u8>,
+    /// Never fragment, or let the routers: `-M do`, `-M dont`.
+    pub fragments: Option<bool>,
+}
+
+/// A socket that speaks ICMP.
+pub struct IcmpSocket {
+    fd: OwnedFd,
+    pub version: Version,
+    /// Every message with its header is heard, or our own replies alone.
+    pub raw: bool,
+    pub identifier: u16,
+}
+
+impl AsRawFd for IcmpSocket {
+    fn as_raw_fd(&self) -> i32 {
+        self.fd.as_raw_fd()
+    }
+}
+
+impl IcmpSocket {
+    /// A raw socket where that is permitted, else a datagram socket, else an
+    /// error that says what would help.
+    pub fn open(
+        version: Version,
+        must_be_raw: bool,
+        identifier: u16,
+    ) -> Result<IcmpSocket, Error> {
+        let denied = |e: &io::Error| {
+            e.kind() == ErrorKind::PermissionDenied
+                || e.raw_os_error() == Some(libc::EPERM)
+        };
+        let raw = match system_socket(version, libc::SOCK_RAW) {
+            Err(e) if denied(&e) && !must_be_raw => None,
+            Err(e) if denied(&e) => return Err(remedies(true)),
+            other => Some(other.doing(|| "open a raw socket")?),
+        };
+        let is_raw = raw.is_some();
+        let fd = match raw {
+            Some(fd) => fd,
+            None => match system_socket(version, libc::SOCK_DGRAM) {
+                Err(e) if denied(&e) => return Err(remedies(false)),
+                other => other.doing(|| "open an ICMP socket")?,
+            },
+        };
+        let mut socket = IcmpSocket { fd, version, raw: is_raw, identifier };
+        socket.prepare().doing(|| "prepare the ICMP socket")?;
+        Ok(socket)
+    }
+
+    fn prepare(&mut self) -> io::Result<()> {
+        set_option(self, libc::SOL_SOCKET, libc::SO_RCVBUF, RECEIVE_BUFFER)?;
+        hear_all(self, self.version, !self.raw)?;
+        match (self.raw, self.version) {
+            (true, Version::V4) => {
+                set_option(self, libc::SOL_RAW, ICMP_FILTER, BLOCKED_V4)
+            }
+            (true, Version::V6) => self.filter_v6(),
+            (false, _) => {
+                // bound to nothing in particular, it gets its identifier
+                let any = match self.version {
+                    Version::V4 => SocketAddr::from(([0; 4], 0)),
+                    Version::V6 => SocketAddr::from(([0u16; 8], 0)),
+                };
+                self.bind(any)
+            }
+        }
+    }
+
+    fn filter_v6(&self) -> io::Result<()> {
+        let mut blocked = [u32::MAX; 8];
+        for kind in HEARD_V6 {
+            blocked[usize::from(kind) / 32] &= !(1 << (kind % 32));
+        }
+        let length = size_of_val(&blocked) as libc::socklen_t;
+        // SAFETY: the pointer is to `length` bytes that are alive.
+        check(unsafe {
+            libc::setsockopt(
+                self.as_raw_fd(),
+                libc::IPPROTO_ICMPV6,
+                ICMP6_FILTER,
+                blocked.as_ptr().cast(),
+                length,
+            )
+        })?;
+        Ok(())
+    }
+
+    /// Our own address in what is sent.
+    pub fn bind(&mut self, address: SocketAddr) -> io::Result<()> {
+        let (storage, length) = sockaddr(&address);
+        let storage = (&raw const storage).cast();
+        // SAFETY: `storage` is a sockaddr of `length` bytes, alive.
+        check(unsafe { libc::bind(self.as_raw_fd(), storage, length) })?;
+        if !self.raw {
+            self.identifier = local_port(self)?;
+        }
+        Ok(())
+    }
+
+    /// All that is sent leaves by this interface.
+    pub fn bind_to_interface(&self, name: &str) -> io::Result<()> {
+        let length = name.len() as libc::socklen_t;
+        let (fd, level) = (self.as_raw_fd(), libc::SOL_SOCKET);
+        let option = libc::SO_BINDTODEVICE;
+        let name = name.as_ptr().cast();
+        // SAFETY: the pointer is to `length` bytes that are alive.
+        check(unsafe { libc::setsockopt(fd, level, option, name, length) })?;
+        Ok(())
+    }
+
+    pub fn set_travel(&self, travel: Travel) -> io::Result<()> {
+        set_travel(self, self.version, travel)
+    }
+
+    pub fn send(&self, message: &[u8], to: &SocketAddr) -> io::Result<()> {
+        let (storage, length) = sockaddr(to);
+        let storage = (&raw const storage).cast();
+        let (data, count) = (message.as_ptr().cast(), message.len());
+        let fd = self.as_raw_fd();
+        // SAFETY: both pointers are to live bytes of the lengths beside
+        // them.
+        let sent = unsafe { libc::sendto(fd, data, count, 0, storage, length) };
+        if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    }
+}
+
+fn system_socket(version: Version, kind: i32) -> io::Result<OwnedFd> {
+    let (domain, protocol) = match version {
+        Version::V4 => (libc::AF_INET, libc::IPPROTO_ICMP),
+        Version::V6 => (libc::AF_INET6, libc::IPPROTO_ICMPV6),
+    };
+    let flags = libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
+    // SAFETY: plain numbers go in; the descriptor that comes out is new and
+    // nobody else's.
+    unsafe {
+        let fd = check(libc::socket(domain, kind | flags, protocol))?;
+        Ok(OwnedFd::from_raw_fd(fd))
+    }
+}
+
+fn remedies(raw: bool) -> Error {
+    let or_group = match raw {
+        true => "",
+        false => {
+            ", or 'sysctl net.ipv4.ping_group_range=\"0 2147483647\"' once"
+        }
+    };
+    let source = io::Error::from_raw_os_error(libc::EPERM);
+    let doing = format!(
+        "open a socket for ICMP (what helps: sudo, or 'setcap \
+         cap_net_raw+ep' on this program{or_group})"
+    );
+    Error::Io { doing, source }
+}
+
+/// With each packet that comes, the time of its coming, its TTL, and to
+/// which of our addresses; and with `errors` what ICMP says of our packets.
+pub fn hear_all(
+    socket: &impl AsRawFd,
+    version: Version,
+    errors: bool,
+) -> io::Result<()> {
+    set_option(socket, libc::SOL_SOCKET, libc::SO_TIMESTAMPNS, 1)?;
+    let (level, options, error_option) = match version {
+        Version::V4 => (
+            libc::IPPROTO_IP,
+            [libc::IP_RECVTTL, libc::IP_PKTINFO],
+            libc::IP_RECVERR,
+        ),
+        Version::V6 => (
+            libc::IPPROTO_IPV6,
+            [libc::IPV6_RECVHOPLIMIT, libc::IPV6_RECVPKTINFO],
+            libc::IPV6_RECVERR,
+        ),
+    };
+    for option in options {
+        set_option(socket, level, option, 1)?;
+    }
+    match errors {
+        true => set_option(socket, level, error_option, 1),
+        false => Ok(()),
+    }
+}
+
+/// Time to live, and whether routers may fragment.
+pub fn set_travel(
+    socket: &impl AsRawFd,
+    version: Version,
+    travel: Travel,
+) -> io::Result<()> {
+    let set = |level, name, value| set_option(socket, level, name, value);
+    if let Some(ttl) = travel.ttl {
+        let ttl = i32::from(ttl);
+        match version {
+            Version::V4 => {
+                set(libc::IPPROTO_IP, libc::IP_TTL, ttl)?;
+                set(libc::IPPROTO_IP, libc::IP_MULTICAST_TTL, ttl)?;
+            }
+            Version::V6 => {
+                let level = libc::IPPROTO_IPV6;
+                set(level, libc::IPV6_UNICAST_HOPS, ttl)?;
+                set(level, libc::IPV6_MULTICAST_HOPS, ttl)?;
+            }
+        }
+    }
+    let (level, name) = match version {
+        Version::V4 => (libc::IPPROTO_IP, libc::IP_MTU_DISCOVER),
+        Version::V6 => (libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER),
+    };
+    match travel.fragments {
+        Some(false) => set(level, name, libc::IP_PMTUDISC_DO),
+        Some(true) => set(level, name, libc::IP_PMTUDISC_DONT),
+        None => Ok(()),
+    }
+}
+
+fn local_port(socket: &impl AsRawFd) -> io::Result<u16> {
+    // SAFETY: the struct is all zeros, which is valid, and the call fills in
+    // no more than the length that it is given.
+    let storage = unsafe {
+        let mut storage: libc::sockaddr_storage = std::mem::zeroed();
+        let mut length = size_of_val(&storage) as libc::socklen_t;
+        let place = (&raw mut storage).cast();
+        check(libc::getsockname(socket.as_raw_fd(), place, &mut length))?;
+        storage
+    };
+    Ok(socket_address(&storage).map_or(0, |address| address.port()))
+}
+
+/// What came, beside its octets.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Received {
+    pub length: usize,
+    pub from: Option<SocketAddr>,
+    /// To which of our addresses.
+    pub to: Option<IpAddr>,
+    /// When, by the kernel: nanoseconds since 1970.
+    pub at: Option<u64>,
+    pub ttl: Option<u8>,
+    /// What an error queue says of a packet of ours; the octets are then
+    /// those of the packet, and `from` is where it was sent.
+    pub fault: Option<Fault>,
+}
+
+/// An entry of the error queue: struct sock_extended_err of ip(7).
+#[derive(Clone, Copy, Debug)]
+pub struct Fault {
+    /// From ICMP, not from our own system.
+    pub is_icmp: bool,
+    pub kind: u8,
+    pub code: u8,
+    /// The MTU, when it is about that.
+    pub info: u32,
+    pub offender: Option<IpAddr>,
+}
+
+/// The next packet, or with `queue` the next error; `None` when there is
+/// none yet.
+pub fn receive(
+    socket: &impl AsRawFd,
+    buffer: &mut [u8],
+    queue: bool,
+) -> io::Result<Option<Received>> {
+    // room for a time, a TTL, an address, and an error with its offender
+    #[repr(align(8))]
+    struct Control([u8; 512]);
+    let mut control = Control([0; 512]);
+    let flags = match queue {
+        true => libc::MSG_DONTWAIT | libc::MSG_ERRQUEUE,
+        false => libc::MSG_DONTWAIT,
+    };
+    // SAFETY: all zeros is valid for these structs of numbers and pointers;
+    // each pointer set here is to live memory of the length beside it, which
+    // the call does not exceed. The control messages are walked by libc's
+    // macros, within the length that the kernel wrote.
+    unsafe {
+        let mut from: libc::sockaddr_storage = std::mem::zeroed();
+        let mut piece = libc::iovec {
+            iov_base: buffer.as_mut_ptr().cast(),
+            iov_len: buffer.len(),
+        };
+        let mut header: libc::msghdr = std::mem::zeroed();
+        header.msg_name = (&raw mut from).cast();
+        header.msg_namelen = size_of_val(&from) as libc::socklen_t;
+        header.msg_iov = &raw mut piece;
+        header.msg_iovlen = 1;
+        header.msg_control = control.0.as_mut_ptr().cast();
+        header.msg_controllen = control.0.len();
+        let count = libc::recvmsg(socket.as_raw_fd(), &mut header, flags);
+        if count < 0 {
+            let error = io::Error::last_os_error();
+            return match error.kind() {
+                ErrorKind::WouldBlock => Ok(None),
+                _ => Err(error),
+            };
+        }
+        let mut received = Received {
+            length: count as usize,
+            from: socket_address(&from),
+            ..Received::default()
+        };
+        let mut next = libc::CMSG_FIRSTHDR(&header);
+        while !next.is_null() {
+            note(&mut received, next);
+            next = libc::CMSG_NXTHDR(&header, next);
+        }
+        Ok(Some(received))
+    }
+}
+
+/// Takes what one control message says.
+///
+/// # Safety
+/// `control` points to a whole control message that the kernel has written.
+unsafe fn note(received: &mut Received, control: *const libc::cmsghdr) {
+    // SAFETY: by the caller's promise the header is there, and behind it the
+    // data that level and type say, which may lie at any address.
+    unsafe {
+        let data = libc::CMSG_DATA(control);
+        let number = || data.cast::<i32>().read_unaligned() as u8;
+        match ((*control).cmsg_level, (*control).cmsg_type) {
+            (libc::SOL_SOCKET, libc::SCM_TIMESTAMPNS) => {
+                let at = data.cast::<libc::timespec>().read_unaligned();
+                let (seconds, nanos) = (at.tv_sec as u64, at.tv_nsec as u64);
+                received.at = Some(seconds * 1_000_000_000 + nanos);
+            }
+            (libc::IPPROTO_IP, libc::IP_TTL)
+            | (libc::IPPROTO_IPV6, libc::IPV6_HOPLIMIT) => {
+                received.ttl = Some(number());
+            }
+            (libc::IPPROTO_IP, libc::IP_PKTINFO) => {
+                let info = data.cast::<libc::in_pktinfo>().read_unaligned();
+                let to = info.ipi_addr.s_addr.to_ne_bytes();
+                received.to = Some(IpAddr::from(to));
+            }
+            (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) => {
+                let info = data.cast::<libc::in6_pktinfo>().read_unaligned();
+                received.to = Some(IpAddr::from(info.ipi6_addr.s6_addr));
+            }
+            (libc::IPPROTO_IP, libc::IP_RECVERR)
+            | (libc::IPPROTO_IPV6, libc::IPV6_RECVERR) => {
+                let error =
+                    data.cast::<libc::sock_extended_err>().read_unaligned();
+                // (the sender of the message lies directly behind)
+                let place = data.add(size_of::<libc::sock_extended_err>());
+                received.fault = Some(Fault {
+                    is_icmp: matches!(
+                        error.ee_origin,
+                        libc::SO_EE_ORIGIN_ICMP | libc::SO_EE_ORIGIN_ICMP6
+                    ),
+                    kind: error.ee_type,
+                    code: error.ee_code,
+                    info: error.ee_info,
+                    offender: offender(place),
+                });
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Who sent the ICMP message: a sockaddr of the family that it says.
+///
+/// # Safety
+/// There is a sockaddr there, as the kernel writes it behind an error.
+unsafe fn offender(place: *const u8) -> Option<IpAddr> {
+    // SAFETY: the family stands first, and the struct that it names is there.
+    unsafe {
+        let mut storage: libc::sockaddr_storage = std::mem::zeroed();
+        let family = place.cast::<libc::sa_family_t>().read_unaligned();
+        let length = match i32::from(family) {
+            libc::AF_INET => size_of::<libc::sockaddr_in>(),
+            libc::AF_INET6 => size_of::<libc::sockaddr_in6>(),
+            _ => return None,
+        };
+        let to = (&raw mut storage).cast::<u8>();
+        std::ptr::copy_nonoverlapping(place, to, length);
+        socket_address(&storage).map(|address| address.ip())
+    }
+}
+
+/// The number of an interface, as a link-local address needs it.
+pub fn interface_number(name: &str) -> Option<u32> {
+    let name = std::ffi::CString::new(name).ok()?;
+    // SAFETY: the name ends with a zero octet and is alive.
+    let number = unsafe { libc::if_nametoindex(name.as_ptr()) };
+    (number != 0).then_some(number)
+}
+
+/// Is this root, who may send as fast as the machine can?
+pub fn is_root() -> bool {
+    // SAFETY: no arguments; it cannot fail.
+    unsafe { libc::getuid() == 0 }
+}
+
+/// The sockets are open: what let us open them is given up. Root keeps its
+/// own until `also_root`, so that it can still open the files it named.
+pub fn give_up_privileges(also_root: bool) -> Result<(), Error> {
+    if is_root() && !also_root {
+        return Ok(());
+    }
+    let doing = || "give up privileges";
+    /// Of linux/capability.h: version 3 has two words of each set.
+    #[repr(C)]
+    struct Header {
+        version: u32,
+        pid: i32,
+    }
+    const VERSION_3: u32 = 0x2008_0522;
+    let header = Header { version: VERSION_3, pid: 0 };
+    let none = [[0u32; 3]; 2];
+    // SAFETY: plain numbers, and two pointers to live structs of the shape
+    // that the kernel's interface gives them.
+    unsafe {
+        // (of a set-user-ID program: back to who started it)
+        check(libc::setgid(libc::getgid())).doing(doing)?;
+        check(libc::setuid(libc::getuid())).doing(doing)?;
+        let result = libc::syscall(libc::SYS_capset, &header, &none);
+        check(result as i32).doing(doing)?;
+    }
+    Ok(())
+}
