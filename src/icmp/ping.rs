@@ -33,7 +33,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::capture::{Capture, now};
-use super::message::{TIMESTAMP, Version, emit, payload};
+use super::message::{TIMESTAMP, Version, emit, payload, stamp};
 use super::socket::{IcmpSocket, Travel, give_up_privileges};
 use crate::Tool;
 use crate::args::Args;
@@ -132,6 +132,7 @@ fn run(mut args: Args) -> Result<Outcome, Error> {
         None => None,
     };
     give_up_privileges(true)?;
+    net::wake_exactly();
     let signals = Signals::new(&[libc::SIGINT, libc::SIGTERM, libc::SIGQUIT])?;
     let mut pinger = Pinger {
         sockets,
@@ -294,17 +295,20 @@ impl Pinger {
     fn send(&mut self, index: usize, sequence: u64) -> Result<(), Error> {
         let socket = self.socket(index);
         let (version, identifier) = (socket.version, socket.identifier);
-        let at = now();
-        let (kind, data) = match self.options.timestamp {
+        let (kind, mut data) = match self.options.timestamp {
             true => (TIMESTAMP.0, timestamp_query()),
-            false => (version.echo().0, payload(at, self.options.size)),
+            false => (version.echo().0, payload(self.options.size)),
         };
-        let message = emit(kind, identifier, sequence as u16, &data);
-        let host = &mut self.hosts[index];
+        let to = self.hosts[index].address;
+        // last of all the time, by both clocks
         let sent = Instant::now();
-        host.record.sent(sequence, data, sent);
-        let to = host.address;
-        let outcome = self.socket(index).send(&message, &to);
+        let at = now();
+        if !self.options.timestamp {
+            stamp(&mut data, at);
+        }
+        let message = emit(kind, identifier, sequence as u16, &data);
+        let outcome = socket.send(&message, &to);
+        self.hosts[index].record.sent(sequence, data, sent);
         self.show_request(index, at, message)?;
         self.report.dot()?;
         match outcome {

@@ -100,6 +100,7 @@ fn run(mut args: Args) -> Result<Outcome, Error> {
     let server = to.resolve()?[0];
     let socket = open(server, to.local_port)?;
     let local = socket.local_addr().doing(|| "open a socket")?;
+    net::wake_exactly();
     let signals = Signals::new(&[libc::SIGINT, libc::SIGTERM, libc::SIGQUIT])?;
     let mut pinger = Pinger {
         socket,

@@ -111,12 +111,9 @@ fn round_trip(ping: &Ping, at: Option<u64>, now: Instant) -> Duration {
     at.zip(time_stamp(&ping.payload))
         .and_then(|(at, sent)| at.checked_sub(sent))
         .map(Duration::from_nanos)
-        .filter(|time| *time <= most + STAMPED_BEFORE)
+        .filter(|time| *time <= most)
         .unwrap_or(most)
 }
-
-/// The data are stamped a little before the monotonic clock is read.
-const STAMPED_BEFORE: Duration = Duration::from_micros(50);
 
 /// How the data that came differ from those that were sent.
 fn wrong_data(sent: &[u8], came: &[u8]) -> Option<String> {
@@ -137,8 +134,14 @@ fn wrong_data(sent: &[u8], came: &[u8]) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::message::payload;
+    use super::super::super::message::{payload, stamp};
     use super::*;
+
+    fn stamped() -> Vec<u8> {
+        let mut data = payload(16);
+        stamp(&mut data, 1_000);
+        data
+    }
 
     fn host(data: Vec<u8>, sent: Instant) -> Host {
         let address = "192.0.2.1:0".parse().unwrap();
@@ -157,7 +160,7 @@ mod tests {
     #[test]
     fn what_counts_as_a_reply() {
         let sent = Instant::now();
-        let data = payload(1_000, 16);
+        let data = stamped();
         let mut host = host(data.clone(), sent);
         let now = sent + Duration::from_millis(5);
         let mut bad = |sequence, data: &[u8]| match host.judge(
@@ -188,8 +191,8 @@ mod tests {
         let now = sent + Duration::from_millis(5);
         // back before the sending; and an hour ahead; no stamp at all
         for at in [Some(10), Some(3_600_000_000_000), None] {
-            let mut host = host(payload(1_000, 16), sent);
-            let data = payload(1_000, 16);
+            let mut host = host(stamped(), sent);
+            let data = stamped();
             let heard = host.judge(&reply(1, &data), at, now);
             let rtt = match heard {
                 Verdict::Good(Heard::Answer { rtt, .. }) => rtt,
