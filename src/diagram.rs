@@ -28,7 +28,7 @@ const GREATEST_GAP: i32 = 130;
 const LABEL: usize = 38;
 
 /// Both colour schemes; a page's font size on A4 and on a phone.
-const STYLE: &str = "\
+pub const STYLE: &str = "\
 text{font:11px ui-monospace,monospace;fill:#1b1f24}\
 .t{font-size:14px;font-weight:bold}.n{fill:#59636e;font-size:10px}\
 line,path{stroke:#1b1f24;stroke-width:1.2;fill:none}\
@@ -248,7 +248,7 @@ fn time(at: Duration) -> String {
 }
 
 /// Cut to so many columns; letters from Hangul on take two.
-fn shorten(text: &str, columns: usize) -> String {
+pub fn shorten(text: &str, columns: usize) -> String {
     let width = |c: char| if c >= '\u{1100}' { 2 } else { 1 };
     if text.chars().map(width).sum::<usize>() <= columns {
         return text.to_string();
@@ -262,7 +262,7 @@ fn shorten(text: &str, columns: usize) -> String {
 }
 
 /// Text as XML takes it. XML knows no control characters at all.
-fn escape(text: &str) -> String {
+pub fn escape(text: &str) -> String {
     let mut out = String::new();
     for c in text.chars() {
         match c {

@@ -7,6 +7,7 @@ pub mod lookup;
 mod message;
 mod record;
 mod resolver;
+pub mod reverse;
 
 use crate::error::Error;
 use crate::net::Family;
@@ -16,6 +17,9 @@ use resolver::Resolver;
 
 /// Where the system says which servers to ask.
 pub const RESOLV_CONF: &str = "/etc/resolv.conf";
+
+/// What this machine itself knows, before any server is asked.
+const HOSTS: &str = "/etc/hosts";
 
 /// The mail exchangers of a domain, preference and host, in the order that
 /// they came in. A domain without any has an empty list; `None`: there is no

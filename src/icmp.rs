@@ -6,6 +6,7 @@
 //! `-e`, `capture` for `--pcap`.
 
 pub mod ping;
+pub mod traceroute;
 
 mod capture;
 mod draw;

@@ -48,11 +48,12 @@ pub struct Tool {
 }
 
 /// In the book's order.
-static TOOLS: [&Tool; 13] = [
-    &http::server::TOOL, // 2.2
-    &http::client::TOOL, // 2.2.3
-    &http::proxy::TOOL,  // 2.2.5
-    &smtp::client::TOOL, // 2.3.1
+static TOOLS: [&Tool; 14] = [
+    &icmp::traceroute::TOOL, // 1.4.3
+    &http::server::TOOL,     // 2.2
+    &http::client::TOOL,     // 2.2.3
+    &http::proxy::TOOL,      // 2.2.5
+    &smtp::client::TOOL,     // 2.3.1
     &smtp::server::TOOL,
     &dns::lookup::TOOL, // 2.4
     &udp::server::TOOL, // 2.7.1

@@ -13,7 +13,7 @@
 //! is asked for, a `Trace` is empty: every call returns before it formats,
 //! allocates or reads the clock.
 
-use std::fs::{self, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -106,7 +106,7 @@ struct Recorder {
     /// The dialogue is the tool's result: on standard output, and a note
     /// beside each line.
     result: bool,
-    diagram: Option<PathBuf>,
+    diagram: Option<(PathBuf, File)>,
     width: usize,
     colour: bool,
     start: Instant,
@@ -141,11 +141,17 @@ impl Trace {
         if !verbose && diagram.is_none() {
             return Ok(Trace(None));
         }
-        if let Some(file) = &diagram {
-            // found out now, not when the work is done
-            let open = OpenOptions::new().create(true).append(true).open(file);
-            open.doing(|| format!("write {}", file.display()))?;
-        }
+        let diagram = match diagram {
+            // what does not work is found out now, not when the work is done
+            Some(path) => {
+                let mut options = OpenOptions::new();
+                let file = options.create(true).append(true).open(&path);
+                let file =
+                    file.doing(|| format!("write {}", path.display()))?;
+                Some((path, file))
+            }
+            None => None,
+        };
         let (out, is_terminal) = match result {
             true => (libc::STDOUT_FILENO, io::stdout().is_terminal()),
             false => (libc::STDERR_FILENO, io::stderr().is_terminal()),
@@ -303,10 +309,16 @@ impl Trace {
 /// passed until then is drawn.
 pub fn finish() -> Result<(), Error> {
     let Some(recorder) = RUN.get() else { return Ok(()) };
-    let Some(file) = &recorder.diagram else { return Ok(()) };
+    let Some((path, mut file)) =
+        recorder.diagram.as_ref().map(|(path, file)| (path, file))
+    else {
+        return Ok(());
+    };
     let drawing =
         diagram::draw(&recorder.title, recorder.here, &recorder.lock());
-    fs::write(file, drawing).doing(|| format!("write {}", file.display()))
+    let _ = file.set_len(0); // (a pipe has no length)
+    file.write_all(drawing.as_bytes())
+        .doing(|| format!("write {}", path.display()))
 }
 
 impl Recorder {

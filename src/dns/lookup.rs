@@ -13,9 +13,11 @@
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
 
+use super::HOSTS;
 use super::message::{Name, Record};
 use super::record::{self, kind_name, kind_note};
 use super::resolver::{PORT, Resolver, rcode_name};
+use super::reverse::reverse_name;
 use crate::Tool;
 use crate::args::{self, Args, text};
 use crate::error::{Error, Outcome};
@@ -49,8 +51,6 @@ PTR, SOA, SRV, TXT, or TYPE65.
 ",
     run,
 };
-
-const HOSTS: &str = "/etc/hosts";
 
 fn run(mut args: Args) -> Result<Outcome, Error> {
     let reverse = args.flag("--reverse");
@@ -178,7 +178,12 @@ impl Question {
             return usage("NAME is missing".into());
         };
         let (name, kind) = match reverse {
-            true => (reverse_name(name)?, record::PTR),
+            true => {
+                let address = name.parse().map_err(|_| {
+                    Error::Usage(format!("-x: no address '{name}'"))
+                })?;
+                (reverse_name(address), record::PTR)
+            }
             false => (name.clone(), kind.unwrap_or(record::A)),
         };
         let name = Name::from_text(&name).map_err(Error::Usage)?;
@@ -206,22 +211,5 @@ impl Question {
         };
         let found: Vec<String> = text.lines().filter_map(own).collect();
         (!found.is_empty()).then_some(found)
-    }
-}
-
-/// `4.3.2.1.in-addr.arpa` for 1.2.3.4 (RFC 1035 §3.5); for IPv6 the nibbles
-/// under `ip6.arpa` (RFC 3596 §2.5).
-fn reverse_name(text: &str) -> Result<String, Error> {
-    match text.parse() {
-        Ok(IpAddr::V4(address)) => {
-            let [a, b, c, d] = address.octets();
-            Ok(format!("{d}.{c}.{b}.{a}.in-addr.arpa"))
-        }
-        Ok(IpAddr::V6(address)) => {
-            let nibbles = address.octets().into_iter().rev();
-            let labels = nibbles.map(|o| format!("{:x}.{:x}.", o & 15, o >> 4));
-            Ok(format!("{}ip6.arpa", labels.collect::<String>()))
-        }
-        Err(_) => Err(Error::Usage(format!("-x: no address '{text}'"))),
     }
 }

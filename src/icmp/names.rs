@@ -233,7 +233,7 @@ fn of_v4(message: &Message) -> Meaning {
                 1 => "an option that is needed is missing".into(),
                 _ => "a length is wrong".into(),
             };
-            error(words, &format!("<{code}>"), &why, rfc_792)
+            error(words, &format!("<12-{code}>"), &why, rfc_792)
         }
         kind => {
             let known = TYPES.iter().find(|(k, _)| *k == kind);
@@ -301,15 +301,6 @@ fn of_v6(message: &Message) -> Meaning {
             let words = known.map(|(_, name)| (*name).to_string());
             other(words.unwrap_or_else(|| format!("Bad ICMP type: {kind}")))
         }
-    }
-}
-
-/// Is this error the last word of the destination itself, to a datagram for
-/// a port: port unreachable?
-pub fn is_port_unreachable(at: &IpAddr, kind: u8, code: u8) -> bool {
-    match at {
-        IpAddr::V4(_) => (kind, code) == (3, 3),
-        IpAddr::V6(_) => (kind, code) == (1, 4),
     }
 }
 

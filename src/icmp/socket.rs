@@ -34,8 +34,18 @@ const RECEIVE_BUFFER: i32 = 1 << 20;
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Travel {
     pub ttl: Option<u8>,
-    /// Never fragment, or let the routers: `-M do`, `-M dont`.
-    pub fragments: Option<bool>,
+    pub fragments: Option<Fragments>,
+}
+
+/// What becomes of a packet that is too large for a link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fragments {
+    /// Never fragmented, and no larger than the path's MTU, once known.
+    Never,
+    /// Never fragmented, whatever is known of the path.
+    NeverProbing,
+    /// As routers like.
+    Allowed,
 }
 
 /// A socket that speaks ICMP.
@@ -144,6 +154,18 @@ impl IcmpSocket {
         Ok(())
     }
 
+    /// What was received as header and message: a raw socket of IPv4 hears
+    /// IP's header as well.
+    pub fn split_header<'a>(&self, bytes: &'a [u8]) -> (&'a [u8], &'a [u8]) {
+        match (self.raw, self.version) {
+            (true, Version::V4) => {
+                let words = bytes.first().map_or(0, |b| usize::from(b & 15));
+                bytes.split_at(bytes.len().min(words * 4))
+            }
+            _ => bytes.split_at(0),
+        }
+    }
+
     pub fn set_travel(&self, travel: Travel) -> io::Result<()> {
         set_travel(self, self.version, travel)
     }
@@ -244,8 +266,11 @@ pub fn set_travel(
         Version::V6 => (libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER),
     };
     match travel.fragments {
-        Some(false) => set(level, name, libc::IP_PMTUDISC_DO),
-        Some(true) => set(level, name, libc::IP_PMTUDISC_DONT),
+        Some(Fragments::Never) => set(level, name, libc::IP_PMTUDISC_DO),
+        Some(Fragments::NeverProbing) => {
+            set(level, name, libc::IP_PMTUDISC_PROBE)
+        }
+        Some(Fragments::Allowed) => set(level, name, libc::IP_PMTUDISC_DONT),
         None => Ok(()),
     }
 }

@@ -67,14 +67,7 @@ impl Pinger {
         if let Some(fault) = received.fault {
             return self.take_fault(version, from, fault, bytes);
         }
-        // a raw socket of IPv4 hears the IP header as well
-        let (header, bytes) = match (socket.raw, version) {
-            (true, Version::V4) => {
-                let words = bytes.first().map_or(0, |b| usize::from(b & 15));
-                bytes.split_at(bytes.len().min(words * 4))
-            }
-            _ => bytes.split_at(0),
-        };
+        let (header, bytes) = socket.split_header(bytes);
         let ttl = received.ttl.or_else(|| header.get(8).copied());
         self.keep(received, from, header, bytes)?;
         let Some(message) = Message::parse(bytes) else {

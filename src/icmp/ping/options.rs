@@ -4,7 +4,7 @@ use std::io::{self, IsTerminal};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
-use super::super::socket::{interface_number, is_root};
+use super::super::socket::{Fragments, interface_number, is_root};
 use super::host::Host;
 use super::report::Style;
 use crate::args::{self, Args};
@@ -31,7 +31,7 @@ pub struct Options {
     pub deadline: Option<Duration>,
     pub size: usize,
     pub ttl: Option<u8>,
-    pub fragments: Option<bool>,
+    pub fragments: Option<Fragments>,
     /// The name of an interface, or an address of ours.
     pub interface: Option<String>,
     pub numeric: bool,
@@ -144,10 +144,10 @@ fn usage<T>(text: &str) -> Result<T, Error> {
 }
 
 /// `do` not fragment, or `dont` mind: ping(8)'s words.
-fn fragments(text: &str) -> Result<bool, String> {
+fn fragments(text: &str) -> Result<Fragments, String> {
     match text {
-        "do" => Ok(false),
-        "dont" => Ok(true),
+        "do" => Ok(Fragments::Never),
+        "dont" => Ok(Fragments::Allowed),
         other => Err(format!("do or dont is wanted, not '{other}'")),
     }
 }
