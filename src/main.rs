@@ -7,6 +7,7 @@
 mod args;
 mod base64;
 mod connections;
+mod datagram;
 mod diagram;
 mod error;
 mod input;

@@ -8,10 +8,10 @@ use super::super::capture::now;
 use super::super::message::{Message, TIMESTAMP, Version};
 use super::super::names::meaning;
 use super::super::quote::{Quote, split_extension};
-use super::super::socket::{Fault, Received, receive};
 use super::Pinger;
 use super::host::{Host, Verdict};
 use super::report::{Code, Event, Packet};
+use crate::datagram::{Fault, Received, receive};
 use crate::error::{Doing, Error};
 use crate::udp::internet_checksum;
 

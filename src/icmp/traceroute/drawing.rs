@@ -9,7 +9,9 @@ use super::table::{Cell, Table};
 use crate::diagram::{STYLE, escape, shorten};
 
 // Lengths in the drawing's own unit, which is a pixel at full size.
-const MARGIN: usize = 90;
+const MARGIN: usize = 70;
+/// Right of the last line, where a label stands.
+const LABEL: usize = 190;
 const APART: usize = 150;
 const TOP: usize = 96;
 const ROW: usize = 40;
@@ -30,7 +32,7 @@ pub fn draw(title: &str, table: &Table, target: IpAddr) -> String {
         .filter_map(|(i, cell)| Some((i, cell.as_ref()?)))
         .collect();
     let bottom = TOP + ROW * cells.len() + 20;
-    let width = 2 * MARGIN + APART * hops;
+    let width = MARGIN + APART * hops + LABEL;
     let height = bottom + 30;
     let middle = width / 2;
     let mut svg = format!(
@@ -107,6 +109,14 @@ fn probe(
         start - 8,
         y + 4
     ));
+    // what is left of it behind each router
+    for passed in 1..hop {
+        let left = usize::from(ttl).saturating_sub(passed);
+        let (at, height) = (x(passed) + 4, y + DROP * passed / hop - 3);
+        svg.push_str(&format!(
+            "<text class=\"n\" x=\"{at}\" y=\"{height}\">{left}</text>\n"
+        ));
+    }
     let Cell::Answer { from, rtt, mark, is_last } = cell else {
         let end = end - APART / 3;
         let (beside, label) = (end + 10, low + 4);
@@ -137,7 +147,7 @@ fn probe(
     };
     let (label_x, label_y) = (end + 10, low + 4);
     svg.push_str(&format!(
-        "<text class=\"n\" x=\"{label_x}\" y=\"{label_y}\">{0}, {rtt:.1} ms\
+        "<text class=\"n\" x=\"{label_x}\" y=\"{label_y}\">{0}, {rtt:.3} ms\
          </text>\n",
         escape(&said)
     ));

@@ -8,11 +8,10 @@ use std::os::fd::{AsRawFd, RawFd};
 use super::super::message::{HEADER, Message, Version, emit};
 use super::super::names::{Meaning, is_time_exceeded, meaning};
 use super::super::quote::{Quote, split_extension};
-use super::super::socket::{
-    Fragments, IcmpSocket, Received, Travel, hear_all, receive, set_travel,
-};
+use super::super::socket::{Fragments, IcmpSocket, Travel, set_travel};
 use super::destination;
 use crate::args;
+use crate::datagram::{Received, hear_all, receive};
 use crate::error::{Doing, Error};
 use crate::udp::internet_checksum;
 
@@ -153,7 +152,7 @@ impl Probes {
             let socket = UdpSocket::bind(own).doing(doing)?;
             let to = destination(target, options.port);
             let doing = || format!("send to {to}");
-            hear_all(&socket, version, true).doing(doing)?;
+            hear_all(&socket, version == Version::V6, true).doing(doing)?;
             socket.connect(to).doing(doing)?;
             socket.set_nonblocking(true).doing(doing)?;
             Kind::Udp(socket)
