@@ -21,6 +21,7 @@ mod trace;
 mod wire;
 
 mod dns; // KR 2.4    RFC 1035
+mod heartbeat; // KR 2.7.1  RFC 5880
 mod http; // KR 2.2    RFC 9110, 9111, 9112
 mod icmp; // KR 5.6    RFC 792, 4443
 mod ping; // KR 2.7.1
@@ -49,7 +50,7 @@ pub struct Tool {
 }
 
 /// In the book's order.
-static TOOLS: [&Tool; 14] = [
+static TOOLS: [&Tool; 16] = [
     &icmp::traceroute::TOOL, // 1.4.3
     &http::server::TOOL,     // 2.2
     &http::client::TOOL,     // 2.2.3
@@ -61,6 +62,8 @@ static TOOLS: [&Tool; 14] = [
     &udp::client::TOOL,
     &ping::server::TOOL,
     &ping::client::TOOL,
+    &heartbeat::server::TOOL,
+    &heartbeat::client::TOOL,
     &tcp::server::TOOL, // 2.7.2
     &tcp::client::TOOL,
     &icmp::ping::TOOL, // 5.6

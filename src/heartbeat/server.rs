@@ -1,0 +1,503 @@
+//! `heartbeat-server`: who is there, who was, and how their heartbeats come.
+//!
+//! ```text
+//! $ topdown heartbeat-server
+//! topdown heartbeat-server: listening on 127.0.0.1:12001
+//! 18:40:01.250 127.0.0.1:12002 up: session 0x9a1c2f4ee07b3d55, every 1000 ms
+//! 18:40:17.911 127.0.0.1:12002 down: silent for 3.000 s
+//! 18:40:30.004 127.0.0.1:12002 restarted: after 15.093 s, session 0x41…
+//! 18:40:44.127 127.0.0.1:12002 goodbye: after 14 heartbeats
+//! ```
+//!
+//! Silence of three intervals is a crash, or a network that has failed:
+//! nobody can tell from here. Silence of everybody at once may be our own,
+//! though: a machine that slept, a process that was stopped. That is looked
+//! for, and nobody is blamed for it.
+//!
+//! Read `run`, `Watcher::watch`, `Watcher::take`, `Watcher::stood_still`.
+//!
+//! Not here: authentication. Whoever can send from a client's address can
+//! speak for it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{self, Write};
+use std::net::{SocketAddr, UdpSocket};
+use std::os::fd::AsRawFd;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use super::PORT;
+use super::message::{Heartbeat, LENGTH};
+use super::watch::{Arrival, Client, Event, State};
+use crate::Tool;
+use crate::args::{self, Args};
+use crate::datagram::{hear_all, receive};
+use crate::error::{Doing, Error, Outcome, is_timeout};
+use crate::net;
+use crate::output::{say, wrote};
+use crate::signal::Signals;
+use crate::stats::ms;
+use crate::trace::{Party, Trace};
+
+pub static TOOL: Tool = Tool {
+    name: "heartbeat-server",
+    section: "KR 2.7.1",
+    summary: "watch heartbeats: who is up, down, restarted, gone",
+    help: "\
+usage: topdown heartbeat-server [-ev] [-l [ADDR:]PORT] [OPTION]...
+
+Prints a line when a client is up, down, restarted or says goodbye, and each
+minute or so how its heartbeats came:
+  . in time   x lost   < late   ! out of order   2 twice
+
+  -l, --listen [ADDR:]PORT  where to listen (default: 127.0.0.1:12001)
+      --once                exit when the first client has gone
+      --multiplier N        down after so many intervals of silence
+                            (default: 3)
+      --max-clients N       know so many at most (default: 10000)
+      --json                print JSON, an object a line
+  -v, --verbose             print the dialogue on standard error
+  -e, --explain             the same, with each datagram drawn
+      --diagram FILE.svg    draw the run as a space-time diagram
+  -h, --help                print this
+",
+    run,
+};
+
+/// Datagrams that are taken before deadlines are looked at.
+const BATCH: usize = 4096;
+
+/// Room for those that come while we are busy.
+const RECEIVE_BUFFER: i32 = 4 << 20;
+
+/// To be so much later than we wanted to be is no delay of scheduling.
+const STALL: Duration = Duration::from_millis(300);
+
+struct Watcher {
+    socket: UdpSocket,
+    clients: BTreeMap<SocketAddr, Client>,
+    /// When each client that is up will have been silent for too long.
+    deadlines: BTreeSet<(Instant, SocketAddr)>,
+    multiplier: u32,
+    max_clients: usize,
+    json: bool,
+    once: bool,
+    /// The start, by both clocks.
+    start: Arrival,
+    /// How much longer the machine has run than it was awake.
+    asleep: Duration,
+    /// Clients beyond the bound: said once.
+    full: bool,
+    trace: Trace,
+}
+
+fn run(mut args: Args) -> Result<Outcome, Error> {
+    let listen = args.value("--listen", net::listen_address)?;
+    let once = args.flag("--once");
+    let multiplier =
+        args.value("--multiplier", args::number("multiplier", 1..=100))?;
+    let max_clients =
+        args.value("--max-clients", args::number("clients", 1..=1_000_000))?;
+    let json = args.flag("--json");
+    let trace = Trace::from_args(&mut args, Party::Server)?;
+    args.finish()?;
+    let address = listen.unwrap_or(([127, 0, 0, 1], PORT).into());
+    let doing = || format!("listen on {address}");
+    let socket = UdpSocket::bind(address).doing(doing)?;
+    hear_all(&socket, address.is_ipv6(), false).doing(doing)?;
+    let level = libc::SOL_SOCKET;
+    net::set_option(&socket, level, libc::SO_RCVBUF, RECEIVE_BUFFER)
+        .doing(doing)?;
+    let address = socket.local_addr().doing(doing)?;
+    let signals = Signals::new(&[libc::SIGINT, libc::SIGTERM, libc::SIGQUIT])?;
+    net::wake_exactly();
+    say(format!("topdown heartbeat-server: listening on {address}"));
+    let mut watcher = Watcher {
+        socket,
+        clients: BTreeMap::new(),
+        deadlines: BTreeSet::new(),
+        multiplier: multiplier.unwrap_or(3),
+        max_clients: max_clients.unwrap_or(10_000),
+        json,
+        once,
+        start: Arrival { at: Instant::now(), wall: wall_clock() },
+        asleep: time_asleep(),
+        full: false,
+        trace,
+    };
+    watcher.watch(&signals)?;
+    watcher.table()?;
+    Ok(Outcome::Yes)
+}
+
+fn wall_clock() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |t| t.as_nanos() as u64)
+}
+
+/// CLOCK_BOOTTIME goes on while the machine sleeps, CLOCK_MONOTONIC does not.
+fn time_asleep() -> Duration {
+    let read = |clock| {
+        let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+        // SAFETY: the call fills in the struct, which is alive.
+        unsafe { libc::clock_gettime(clock, &mut time) };
+        Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+    };
+    read(libc::CLOCK_BOOTTIME).saturating_sub(read(libc::CLOCK_MONOTONIC))
+}
+
+/// The time of day in UT.
+fn time_of_day(wall: u64) -> String {
+    let millis = wall / 1_000_000;
+    let seconds = millis / 1000;
+    let (hour, minute) = (seconds / 3600 % 24, seconds / 60 % 60);
+    format!("{hour:02}:{minute:02}:{:02}.{:03}", seconds % 60, millis % 1000)
+}
+
+impl Watcher {
+    /// Until a signal comes; with `once` until the first client has gone.
+    fn watch(&mut self, signals: &Signals) -> Result<(), Error> {
+        let mut turn = Instant::now();
+        loop {
+            let began = Instant::now();
+            let next = self.deadlines.first().map(|(due, _)| *due);
+            let limit = next.map_or(Duration::from_secs(1), |due| {
+                due.saturating_duration_since(began).min(Duration::from_secs(1))
+            });
+            let poll =
+                |fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
+            let mut waits = [poll(self.socket.as_raw_fd()), poll(signals.fd())];
+            match net::poll(&mut waits, limit) {
+                Err(e) if is_timeout(&e) => {}
+                other => other.doing(|| "wait")?,
+            }
+            let woke = Instant::now();
+            let planned = turn + limit;
+            match signals.take() {
+                Some(libc::SIGQUIT) => self.table()?,
+                Some(_) => return Ok(()),
+                None => {}
+            }
+            let known = self.take_all()?;
+            let late = woke.saturating_duration_since(planned);
+            self.stood_still(late)?;
+            self.judge(known)?;
+            let gone = |c: &Client| c.state != State::Up;
+            if self.once && self.clients.values().any(gone) {
+                return Ok(());
+            }
+            turn = woke;
+        }
+    }
+
+    /// Takes what has come. Until the time that comes back, all is known.
+    fn take_all(&mut self) -> Result<Instant, Error> {
+        // one octet more, so that what is too long is seen to be
+        let mut buffer = [0; LENGTH + 1];
+        let mut known = Instant::now();
+        for _ in 0..BATCH {
+            let now = Instant::now();
+            let received = receive(&self.socket, &mut buffer, false);
+            let Some(received) = received.doing(|| "receive")? else {
+                return Ok(now);
+            };
+            let Some(from) = received.from else { continue };
+            let arrival = self.arrival(received.at, now);
+            known = arrival.at;
+            match Heartbeat::parse(&buffer[..received.length]) {
+                Some(heartbeat) => self.take(from, &heartbeat, arrival)?,
+                None => self.trace.fact(|| format!("{from}: no heartbeat")),
+            }
+        }
+        Ok(known)
+    }
+
+    /// When a datagram came: it may have waited for us for a while, of which
+    /// the kernel knows. Our own wall clock is read at the start only: that
+    /// it is set later is nobody's delay.
+    fn arrival(&self, at: Option<u64>, now: Instant) -> Arrival {
+        let waited = at.and_then(|at| wall_clock().checked_sub(at));
+        let waited = Duration::from_nanos(waited.unwrap_or(0));
+        let most = now.saturating_duration_since(self.start.at);
+        let at = now.checked_sub(waited.min(most)).unwrap_or(now);
+        let since = at.saturating_duration_since(self.start.at);
+        let wall = self.start.wall + since.as_nanos() as u64;
+        Arrival { at, wall }
+    }
+
+    fn take(
+        &mut self,
+        from: SocketAddr,
+        heartbeat: &Heartbeat,
+        arrival: Arrival,
+    ) -> Result<(), Error> {
+        let Some(client) = self.clients.get_mut(&from) else {
+            return self.welcome(from, heartbeat, arrival);
+        };
+        let before = client.deadline(self.multiplier);
+        let events = client.take(heartbeat, arrival);
+        let after = client.deadline(self.multiplier);
+        let full = client.full_line();
+        if before != after {
+            self.deadlines.extend(after.map(|due| (due, from)));
+            if let Some(due) = before {
+                self.deadlines.remove(&(due, from));
+            }
+        }
+        self.show(from, heartbeat);
+        for event in &events {
+            self.tell(from, event, arrival)?;
+        }
+        match full {
+            Some(line) => self.line(from, &line),
+            None => Ok(()),
+        }
+    }
+
+    /// A client that is heard for the first time.
+    fn welcome(
+        &mut self,
+        from: SocketAddr,
+        heartbeat: &Heartbeat,
+        arrival: Arrival,
+    ) -> Result<(), Error> {
+        if heartbeat.goodbye {
+            return Ok(());
+        }
+        if self.clients.len() >= self.max_clients && !self.make_room() {
+            if !self.full {
+                say(format!(
+                    "topdown heartbeat-server: {} clients: no room for {from}",
+                    self.clients.len()
+                ));
+            }
+            self.full = true;
+            return Ok(());
+        }
+        let client = Client::new(heartbeat, arrival);
+        let deadline = client.deadline(self.multiplier);
+        self.deadlines.extend(deadline.map(|due| (due, from)));
+        self.clients.insert(from, client);
+        self.show(from, heartbeat);
+        let session = format!("0x{:016x}", heartbeat.session);
+        let interval = heartbeat.interval.as_millis();
+        let text = format!("session {session}, every {interval} ms");
+        let more =
+            format!(",\"session\":\"{session}\",\"interval_ms\":{interval}");
+        self.event(from, arrival.wall, "up", &text, &more)
+    }
+
+    /// Forgets one that has gone, or is down. False: all are there.
+    fn make_room(&mut self) -> bool {
+        let gone =
+            |(_, client): &(&SocketAddr, &Client)| client.state != State::Up;
+        let found = self.clients.iter().find(gone).map(|(from, _)| *from);
+        found.is_some_and(|from| self.clients.remove(&from).is_some())
+    }
+
+    /// Who was silent for too long, up to a time until which all is known?
+    fn judge(&mut self, known: Instant) -> Result<(), Error> {
+        while let Some((due, from)) = self.deadlines.first().copied() {
+            if due > known {
+                break;
+            }
+            self.deadlines.pop_first();
+            let Some(client) = self.clients.get_mut(&from) else { continue };
+            let event = client.goes_down(known);
+            let wall = self.arrival(None, known).wall;
+            self.tell(from, &event, Arrival { at: known, wall })?;
+        }
+        Ok(())
+    }
+
+    /// Were we ourselves not there? Stopped, held up by whoever reads our
+    /// output, or asleep with the machine.
+    fn stood_still(&mut self, late: Duration) -> Result<(), Error> {
+        let asleep = time_asleep();
+        let slept = asleep.saturating_sub(self.asleep);
+        self.asleep = asleep;
+        if late.max(slept) < STALL {
+            return Ok(());
+        }
+        let now = Instant::now();
+        self.deadlines.clear();
+        for (from, client) in &mut self.clients {
+            client.excuse(now);
+            let deadline = client.deadline(self.multiplier);
+            self.deadlines.extend(deadline.map(|due| (due, *from)));
+        }
+        say(format!(
+            "topdown heartbeat-server: stood still for {:.3} s: nobody is \
+             blamed for it",
+            late.max(slept).as_secs_f64()
+        ));
+        Ok(())
+    }
+
+    fn tell(
+        &self,
+        from: SocketAddr,
+        event: &Event,
+        arrival: Arrival,
+    ) -> Result<(), Error> {
+        let Some(client) = self.clients.get(&from) else { return Ok(()) };
+        let seconds = |time: &Duration| time.as_secs_f64();
+        let json = |name: &str, time: &Duration| {
+            format!(",\"{name}_ms\":{:.3}", ms(*time))
+        };
+        let (word, text, more) = match event {
+            Event::Up { outage } => (
+                "up",
+                format!("again, after {:.3} s", seconds(outage)),
+                json("outage", outage),
+            ),
+            Event::Down { silence } => (
+                "down",
+                format!("silent for {:.3} s", seconds(silence)),
+                json("silence", silence),
+            ),
+            Event::Restarted { silence } => (
+                "restarted",
+                format!(
+                    "after {:.3} s, session 0x{:016x}",
+                    seconds(silence),
+                    client.session
+                ),
+                json("silence", silence),
+            ),
+            Event::Goodbye => (
+                "goodbye",
+                format!("after {} heartbeats", client.counts.heard),
+                String::new(),
+            ),
+            Event::ClockSet { by } => (
+                "clock set",
+                format!("its clock was set, by {by:.0} ms"),
+                format!(",\"by_ms\":{by:.3}"),
+            ),
+        };
+        self.event(from, arrival.wall, word, &text, &more)
+    }
+
+    fn event(
+        &self,
+        from: SocketAddr,
+        wall: u64,
+        word: &str,
+        text: &str,
+        more: &str,
+    ) -> Result<(), Error> {
+        let line = match self.json {
+            true => format!(
+                "{{\"event\":\"{word}\",\"client\":\"{from}\",\
+                 \"time_ms\":{}{more}}}\n",
+                wall / 1_000_000
+            ),
+            false => format!("{} {from} {word}: {text}\n", time_of_day(wall)),
+        };
+        wrote(io::stdout().write_all(line.as_bytes()))
+    }
+
+    /// How a client's heartbeats came.
+    fn line(&self, from: SocketAddr, symbols: &str) -> Result<(), Error> {
+        if self.json || symbols.is_empty() {
+            return Ok(());
+        }
+        wrote(io::stdout().write_all(format!("{from} {symbols}\n").as_bytes()))
+    }
+
+    fn show(&self, from: SocketAddr, heartbeat: &Heartbeat) {
+        if !self.trace.is_on() {
+            return;
+        }
+        let word = if heartbeat.goodbye { "goodbye" } else { "heartbeat" };
+        let line = format!("{from} {word} {}", heartbeat.sequence);
+        self.trace.line(Party::Client, 0, &line, || {
+            let client = self.clients.get(&from);
+            let (difference, variation) =
+                client.map_or((0.0, 0.0), |c| (c.difference, c.variation()));
+            format!(
+                "arrival - time stamp = {difference:.3} ms: delay and the \
+                 clocks' offset together, which cannot be told apart from \
+                 here; {variation:.3} ms over the least, which is delay alone"
+            )
+        });
+        self.trace.message(Party::Client, || line.clone());
+        self.trace.drawing(|| heartbeat.draw());
+    }
+
+    /// All clients, at the end and when SIGQUIT asks.
+    fn table(&mut self) -> Result<(), Error> {
+        let rows = self.clients.iter().map(|(from, client)| {
+            let state = match client.state {
+                State::Up => "up",
+                State::Down => "down",
+                State::Gone => "goodbye",
+            };
+            row(self.json, *from, client, state)
+        });
+        let mut text = rows.collect::<String>();
+        if !self.json {
+            for (from, client) in &self.clients {
+                let line = client.line.as_str();
+                if !line.is_empty() {
+                    text.push_str(&format!("{from} {line}\n"));
+                }
+            }
+            let head = format!(
+                "{:24} {:8} {:>7} {:>6} {:>5} {:>5} {:>5}  {}\n",
+                "client",
+                "state",
+                "heard",
+                "lost",
+                "twice",
+                "order",
+                "late",
+                "delay + offset, over the least (ms)"
+            );
+            text.insert_str(0, &head);
+        }
+        wrote(io::stdout().write_all(text.as_bytes()))
+    }
+}
+
+fn row(json: bool, from: SocketAddr, client: &Client, state: &str) -> String {
+    let counts = client.counts;
+    let (difference, over) = (client.difference, client.variation());
+    match json {
+        true => format!(
+            "{{\"event\":\"client\",\"client\":\"{from}\",\
+             \"state\":\"{state}\",\"session\":\"0x{:016x}\",\"heard\":{},\
+             \"lost\":{},\"duplicates\":{},\"reordered\":{},\"late\":{},\
+             \"difference_ms\":{difference:.3},\
+             \"over_least_ms\":{over:.3}}}\n",
+            client.session,
+            counts.heard,
+            counts.lost,
+            counts.duplicates,
+            counts.reordered,
+            counts.late,
+        ),
+        false => format!(
+            "{:24} {state:8} {:>7} {:>6} {:>5} {:>5} {:>5}  {difference:.3}, \
+             {over:.3}\n",
+            from.to_string(),
+            counts.heard,
+            counts.lost,
+            counts.duplicates,
+            counts.reordered,
+            counts.late,
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_time_of_day() {
+        assert_eq!(time_of_day(0), "00:00:00.000");
+        assert_eq!(time_of_day(86_399_999_000_000), "23:59:59.999");
+        assert_eq!(time_of_day(86_400_000_000_000), "00:00:00.000");
+    }
+}
