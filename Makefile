@@ -13,7 +13,7 @@ ARGS =
 FILE = HelloWorld.html
 
 BIN   = target/release/topdown
-TOOLS = web-server web-client web-proxy mail-client mail-server dns-lookup udp-server udp-client udp-ping-server udp-ping tcp-server tcp-client
+TOOLS = traceroute web-server web-client web-proxy mail-client mail-server dns-lookup udp-server udp-client udp-ping-server udp-ping heartbeat-server heartbeat tcp-server tcp-client icmp-ping
 MAN   = $(wildcard man/*.1)
 
 help:              ## list the targets
@@ -72,12 +72,31 @@ run-udp-ping: build       ## ten pings over UDP (its own server unless HOST=)
 	@BIN=$(BIN) HOST='$(HOST)' PORT='$(PORT)' tests/run-client \
 	  udp-ping-server 12000 udp-ping %h %p $(ARGS)
 
+run-heartbeat-server: build    ## watch heartbeats on port 12001
+	$(BIN) heartbeat-server $(if $(PORT),-l $(PORT)) $(ARGS)
+
+run-heartbeat: build      ## five heartbeats (to its own server unless HOST=)
+	@BIN=$(BIN) HOST='$(HOST)' PORT='$(PORT)' tests/run-client \
+	  heartbeat-server 12001 heartbeat $(if $(HOST),,-c 5 -v) %h %p $(ARGS)
+
 run-tcp-server: build     ## upper-case server over TCP, port 12000
 	$(BIN) tcp-server $(if $(PORT),-l $(PORT)) $(ARGS)
 
 run-tcp-client: build     ## type lines, get them in upper case, over TCP
 	@BIN=$(BIN) HOST='$(HOST)' PORT='$(PORT)' tests/run-client \
 	  tcp-server 12000 tcp-client %h %p $(ARGS)
+
+run-icmp-ping: build      ## ping HOST (without: four hosts of the lab)
+	$(if $(HOST),$(BIN) icmp-ping -c 4 $(HOST) $(ARGS),DELAY=20 QUIET=1 \
+	  tests/lab $(BIN) icmp-ping -c 4 localhost r1 r2 h2 $(ARGS))
+
+run-traceroute: build     ## the way to HOST (without: to h2 of the lab)
+	$(if $(HOST),$(BIN) traceroute $(HOST) $(ARGS),DELAY=20 QUIET=1 \
+	  tests/lab $(BIN) traceroute h2 $(ARGS))
+
+lab: build         ## a network in a box: a shell there, or CMD='…'
+	@PATH="$(CURDIR)/target/release:$$PATH" \
+	  tests/lab $${CMD:+bash -c "$$CMD"}
 
 test:              ## run the tests; what a missing program skips is printed
 	$(CARGO) test --release --locked
@@ -122,5 +141,5 @@ clean:             ## remove what was built
 
 TARGETS = $(addprefix run-,$(TOOLS)) run-conditional-get run-book-mail
 
-.PHONY: help build test check fmt clippy lint refs bench install \
+.PHONY: help build lab test check fmt clippy lint refs bench install \
   install-links uninstall clean $(TARGETS)

@@ -6,6 +6,9 @@
 mod cli;
 mod dns;
 mod harness;
+mod heartbeat;
+mod icmp_ping;
+mod lab;
 mod mail_client;
 mod mail_disk;
 mod mail_peers;
@@ -15,6 +18,7 @@ mod ping;
 mod proxy_faults;
 mod proxy_peers;
 mod tls;
+mod traceroute;
 mod upper_case;
 mod web_cache;
 mod web_client;
