@@ -5,8 +5,16 @@
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsRawFd;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::net::{set_option, socket_address};
+
+/// The time by the system's clock, which the kernel's time stamps have:
+/// nanoseconds since 1970.
+pub fn wall_clock() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |t| t.as_nanos() as u64)
+}
 
 /// With each packet that comes, the time of its coming, its TTL, and to
 /// which of our addresses; and with `errors` what ICMP says of our packets.
@@ -93,9 +101,9 @@ pub fn receive(
         header.msg_name = (&raw mut from).cast();
         header.msg_namelen = size_of_val(&from) as libc::socklen_t;
         header.msg_iov = &raw mut piece;
-        header.msg_iovlen = 1;
+        header.msg_iovlen = 1 as _;
         header.msg_control = control.0.as_mut_ptr().cast();
-        header.msg_controllen = control.0.len();
+        header.msg_controllen = control.0.len() as _;
         let count = libc::recvmsg(socket.as_raw_fd(), &mut header, flags);
         if count < 0 {
             let error = io::Error::last_os_error();
@@ -118,42 +126,55 @@ pub fn receive(
     }
 }
 
+/// The data of a control message as a struct of C's, if they are so long.
+///
+/// # Safety
+/// `control` points to a control message that the kernel has written, and
+/// any octets are a valid `T`.
+unsafe fn data_of<T>(control: *const libc::cmsghdr, skip: usize) -> Option<T> {
+    // SAFETY: by the caller's promise header and data are there, as long as
+    // the header says, which may lie at any address.
+    unsafe {
+        let wanted = libc::CMSG_LEN((skip + size_of::<T>()) as u32) as usize;
+        let enough = (*control).cmsg_len as usize >= wanted;
+        let data = libc::CMSG_DATA(control).wrapping_add(skip);
+        enough.then(|| data.cast::<T>().read_unaligned())
+    }
+}
+
 /// Takes what one control message says.
 ///
 /// # Safety
-/// `control` points to a whole control message that the kernel has written.
+/// `control` points to a control message that the kernel has written.
 unsafe fn note(received: &mut Received, control: *const libc::cmsghdr) {
-    // SAFETY: by the caller's promise the header is there, and behind it the
-    // data that level and type say, which may lie at any address.
+    // SAFETY: the caller's promise; and all of these are structs of numbers.
     unsafe {
-        let data = libc::CMSG_DATA(control);
-        let number = || data.cast::<i32>().read_unaligned() as u8;
         match ((*control).cmsg_level, (*control).cmsg_type) {
             (libc::SOL_SOCKET, libc::SCM_TIMESTAMPNS) => {
-                let at = data.cast::<libc::timespec>().read_unaligned();
-                let (seconds, nanos) = (at.tv_sec as u64, at.tv_nsec as u64);
-                received.at = Some(seconds * 1_000_000_000 + nanos);
+                let at = data_of::<libc::timespec>(control, 0);
+                received.at = at.map(|at| {
+                    at.tv_sec as u64 * 1_000_000_000 + at.tv_nsec as u64
+                });
             }
             (libc::IPPROTO_IP, libc::IP_TTL)
             | (libc::IPPROTO_IPV6, libc::IPV6_HOPLIMIT) => {
-                received.ttl = Some(number());
+                received.ttl = data_of::<i32>(control, 0).map(|t| t as u8);
             }
             (libc::IPPROTO_IP, libc::IP_PKTINFO) => {
-                let info = data.cast::<libc::in_pktinfo>().read_unaligned();
-                let to = info.ipi_addr.s_addr.to_ne_bytes();
-                received.to = Some(IpAddr::from(to));
+                let info = data_of::<libc::in_pktinfo>(control, 0);
+                let octets = |i: libc::in_pktinfo| {
+                    IpAddr::from(i.ipi_addr.s_addr.to_ne_bytes())
+                };
+                received.to = info.map(octets);
             }
             (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) => {
-                let info = data.cast::<libc::in6_pktinfo>().read_unaligned();
-                received.to = Some(IpAddr::from(info.ipi6_addr.s6_addr));
+                let info = data_of::<libc::in6_pktinfo>(control, 0);
+                received.to = info.map(|i| IpAddr::from(i.ipi6_addr.s6_addr));
             }
             (libc::IPPROTO_IP, libc::IP_RECVERR)
             | (libc::IPPROTO_IPV6, libc::IPV6_RECVERR) => {
-                let error =
-                    data.cast::<libc::sock_extended_err>().read_unaligned();
-                // (the sender of the message lies directly behind)
-                let place = data.add(size_of::<libc::sock_extended_err>());
-                received.fault = Some(Fault {
+                let error = data_of::<libc::sock_extended_err>(control, 0);
+                received.fault = error.map(|error| Fault {
                     is_icmp: matches!(
                         error.ee_origin,
                         libc::SO_EE_ORIGIN_ICMP | libc::SO_EE_ORIGIN_ICMP6
@@ -161,7 +182,7 @@ unsafe fn note(received: &mut Received, control: *const libc::cmsghdr) {
                     kind: error.ee_type,
                     code: error.ee_code,
                     info: error.ee_info,
-                    offender: offender(place),
+                    offender: offender(control),
                 });
             }
             _ => {}
@@ -169,22 +190,45 @@ unsafe fn note(received: &mut Received, control: *const libc::cmsghdr) {
     }
 }
 
-/// Who sent the ICMP message: a sockaddr of the family that it says.
+/// Who sent the ICMP message: a sockaddr, directly behind the error, of the
+/// family that it says.
 ///
 /// # Safety
-/// There is a sockaddr there, as the kernel writes it behind an error.
-unsafe fn offender(place: *const u8) -> Option<IpAddr> {
-    // SAFETY: the family stands first, and the struct that it names is there.
+/// `control` points to a control message of IP_RECVERR or IPV6_RECVERR.
+unsafe fn offender(control: *const libc::cmsghdr) -> Option<IpAddr> {
+    let skip = size_of::<libc::sock_extended_err>();
+    // SAFETY: the caller's promise; both are structs of numbers.
     unsafe {
-        let mut storage: libc::sockaddr_storage = std::mem::zeroed();
-        let family = place.cast::<libc::sa_family_t>().read_unaligned();
-        let length = match i32::from(family) {
-            libc::AF_INET => size_of::<libc::sockaddr_in>(),
-            libc::AF_INET6 => size_of::<libc::sockaddr_in6>(),
-            _ => return None,
-        };
-        let to = (&raw mut storage).cast::<u8>();
-        std::ptr::copy_nonoverlapping(place, to, length);
-        socket_address(&storage).map(|address| address.ip())
+        let v4 = data_of::<libc::sockaddr_in>(control, skip)?;
+        match i32::from(v4.sin_family) {
+            libc::AF_INET => {
+                Some(IpAddr::from(v4.sin_addr.s_addr.to_ne_bytes()))
+            }
+            libc::AF_INET6 => {
+                let v6 = data_of::<libc::sockaddr_in6>(control, skip)?;
+                Some(IpAddr::from(v6.sin6_addr.s6_addr))
+            }
+            _ => None,
+        }
     }
+}
+
+/// An error of the system that says what ICMP said of an earlier datagram:
+/// it surfaces in the next call, whatever that is. icmp(7)
+pub fn is_from_icmp(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(
+            libc::ECONNREFUSED
+                | libc::EHOSTUNREACH
+                | libc::ENETUNREACH
+                | libc::ENOPROTOOPT
+                | libc::EOPNOTSUPP
+                | libc::EPROTO
+                | libc::EACCES
+                | libc::EMSGSIZE
+                | libc::ENONET
+                | libc::EHOSTDOWN
+        )
+    )
 }

@@ -5,6 +5,8 @@
 //! SIGPIPE needs nothing: Rust's start-up ignores it, and a write to a
 //! closed pipe is an error like any other.
 
+use std::fs::File;
+use std::io::Write;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::process;
 use std::thread;
@@ -65,12 +67,17 @@ fn wait_for(signals: &libc::sigset_t, limit: Duration) -> Option<i32> {
 pub struct Signals(OwnedFd);
 
 impl Signals {
-    /// From now on these signals do nothing but come here.
+    /// From now on these signals do nothing but come here. Who does not end
+    /// in due time after SIGINT or SIGTERM (held up by whoever reads the
+    /// output) is ended, and at once by a second one.
     pub fn new(numbers: &[i32]) -> Result<Signals, Error> {
         let doing = || "wait for signals";
+        let mut ends = [0; 2];
+        let flags = libc::O_CLOEXEC | libc::O_NONBLOCK;
         // SAFETY: the set is initialised by sigemptyset before it is used,
-        // the calls only read it, and the new descriptor is nobody else's.
-        let fd = unsafe {
+        // the calls only read it, and the descriptors that pipe2 writes are
+        // new and nobody else's.
+        let (signals, read_end, write_end) = unsafe {
             let mut signals = std::mem::zeroed::<libc::sigset_t>();
             libc::sigemptyset(&mut signals);
             for number in numbers {
@@ -78,11 +85,30 @@ impl Signals {
             }
             let none = std::ptr::null_mut();
             libc::pthread_sigmask(libc::SIG_BLOCK, &signals, none);
-            let flags = libc::SFD_CLOEXEC | libc::SFD_NONBLOCK;
-            let fd = check(libc::signalfd(-1, &signals, flags));
-            OwnedFd::from_raw_fd(fd.doing(doing)?)
+            check(libc::pipe2(ends.as_mut_ptr(), flags)).doing(doing)?;
+            let [read_end, write_end] = ends;
+            (
+                signals,
+                OwnedFd::from_raw_fd(read_end),
+                OwnedFd::from_raw_fd(write_end),
+            )
         };
-        Ok(Signals(fd))
+        let mut pipe = File::from(write_end);
+        let wait = move || {
+            let mut stopping = false;
+            loop {
+                let limit = if stopping { GRACE } else { Duration::MAX };
+                let signal = wait_for(&signals, limit);
+                if stopping && signal != Some(libc::SIGQUIT) {
+                    process::exit(128 + signal.unwrap_or(libc::SIGTERM));
+                }
+                let Some(signal) = signal else { continue };
+                stopping |= signal != libc::SIGQUIT;
+                let _ = pipe.write_all(&[signal as u8]);
+            }
+        };
+        thread::Builder::new().spawn(wait).doing(doing)?;
+        Ok(Signals(read_end))
     }
 
     pub fn fd(&self) -> i32 {
@@ -91,13 +117,10 @@ impl Signals {
 
     /// The number of a signal that has come.
     pub fn take(&self) -> Option<i32> {
-        // SAFETY: all zeros is a valid signalfd_siginfo, which the call fills
-        // in, no further than its size.
-        unsafe {
-            let mut info = std::mem::zeroed::<libc::signalfd_siginfo>();
-            let size = size_of::<libc::signalfd_siginfo>();
-            let count = libc::read(self.fd(), (&raw mut info).cast(), size);
-            (count == size as isize).then_some(info.ssi_signo as i32)
-        }
+        let mut number = [0];
+        // SAFETY: the pointer is to the one octet that may be written.
+        let count =
+            unsafe { libc::read(self.fd(), number.as_mut_ptr().cast(), 1) };
+        (count == 1).then_some(i32::from(number[0]))
     }
 }

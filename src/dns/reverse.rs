@@ -16,6 +16,9 @@ use crate::net::Family;
 use crate::output::printable;
 use crate::trace::Trace;
 
+/// Look-ups at once.
+const MAX_ASKED: usize = 32;
+
 /// No name is waited for longer.
 const LIMIT: Duration = Duration::from_secs(1);
 
@@ -53,6 +56,10 @@ impl Names {
     /// Asks for the name of an address, once.
     pub fn ask(&mut self, address: IpAddr) {
         if self.asked.insert(address, Instant::now()).is_some() {
+            return;
+        }
+        if self.asked.len() - self.found.len() > MAX_ASKED {
+            self.found.insert(address, address.to_string());
             return;
         }
         let answer = self.answer.clone();

@@ -12,15 +12,16 @@
 //!
 //! Read `run` and `beat`.
 
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use super::PORT;
 use super::message::Heartbeat;
 use crate::Tool;
 use crate::args::{self, Args};
-use crate::error::{Doing, Error, Outcome, is_timeout};
+use crate::datagram::{is_from_icmp, wall_clock};
+use crate::error::{Doing, Error, Outcome, is_timeout, reason};
 use crate::net::{self, Destination};
 use crate::output::{say, wrote};
 use crate::signal::Signals;
@@ -38,8 +39,8 @@ Sends heartbeats to HOST, port 12001 by default, until Ctrl-C; then a goodbye.
 
   -c, --count N             so many, then a goodbye (default: until Ctrl-C)
   -i, --interval SECONDS    so far apart at most (default: 1)
-  -W, --timeout SECONDS     longest look-up of HOST (default: 5)
-      --local-port PORT     our own port (default: 12002, else any free one)
+      --local-port PORT     our own port (default: the first free one of
+                            12002 to 12017, else any)
   -4, --ipv4                IPv4 only
   -6, --ipv6                IPv6 only
   -q, --quiet               print nothing
@@ -51,9 +52,9 @@ Sends heartbeats to HOST, port 12001 by default, until Ctrl-C; then a goodbye.
     run,
 };
 
-/// Our own port where it is free: so a client that is started again has the
-/// same address, and the server can tell that it was restarted.
-const LOCAL_PORT: u16 = 12_002;
+/// Our own port, the first that is free: so a client that is started again
+/// has the same address, and the server can tell that it was restarted.
+const LOCAL_PORTS: std::ops::RangeInclusive<u16> = 12_002..=12_017;
 
 /// A lost goodbye would look like a crash.
 const GOODBYES: u32 = 3;
@@ -101,22 +102,26 @@ fn run(mut args: Args) -> Result<Outcome, Error> {
         heart.session
     ))?;
     heart.beat(count.unwrap_or(u32::MAX), &signals)?;
+    let refused = heart.refused;
     for _ in 0..GOODBYES {
         heart.send(true)?;
     }
     print(format!("goodbye after {}\n", heart.sequence))?;
-    Ok(if heart.refused { Outcome::No } else { Outcome::Yes })
+    Ok(if refused { Outcome::No } else { Outcome::Yes })
 }
 
-/// A socket towards the server; of its own port if that is free.
+/// A socket towards the server.
 fn open(server: SocketAddr, port: u16) -> Result<UdpSocket, Error> {
     let any: IpAddr = match server {
         SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
         SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
     };
     let socket = match port {
-        0 => UdpSocket::bind((any, LOCAL_PORT))
-            .or_else(|_| UdpSocket::bind((any, 0))),
+        0 => LOCAL_PORTS
+            .chain([0])
+            .map(|port| UdpSocket::bind((any, port)))
+            .find(|socket| socket.is_ok())
+            .unwrap_or_else(|| UdpSocket::bind((any, 0))),
         port => UdpSocket::bind((any, port)),
     };
     let socket = socket.doing(|| format!("bind to port {port}"))?;
@@ -140,6 +145,10 @@ impl Heart {
             self.send(false)?;
             let fraction = (random()? >> 11) as f64 / (1u64 << 53) as f64;
             due += self.interval.mul_f64(0.75 + 0.25 * fraction);
+            // who stood still for long does not make up for it
+            if due + self.interval < Instant::now() {
+                due = Instant::now();
+            }
             if self.wait_until(due, signals)? {
                 break;
             }
@@ -164,13 +173,12 @@ impl Heart {
 
     fn send(&mut self, goodbye: bool) -> Result<(), Error> {
         self.sequence = self.sequence.wrapping_add(u32::from(!goodbye));
-        let since = SystemTime::now().duration_since(UNIX_EPOCH);
         let heartbeat = Heartbeat {
             goodbye,
             session: self.session,
             sequence: self.sequence,
             interval: self.interval,
-            stamp: since.map_or(0, |t| t.as_nanos() as u64),
+            stamp: wall_clock(),
         };
         let bytes = heartbeat.emit();
         let word = if goodbye { "goodbye" } else { "heartbeat" };
@@ -186,11 +194,10 @@ impl Heart {
         self.trace.drawing(|| heartbeat.draw());
         match self.socket.send(&bytes) {
             // ICMP has said so of an earlier one; this one has not left
-            Err(e) if e.kind() == ErrorKind::ConnectionRefused => {
+            Err(e) if is_from_icmp(&e) => {
                 if !self.refused {
-                    say(format!(
-                        "topdown heartbeat: nobody listens at {server} yet"
-                    ));
+                    let why = reason(&e);
+                    say(format!("topdown heartbeat: to {server}: {why}"));
                 }
                 self.refused = true;
                 let _ = self.socket.send(&bytes);

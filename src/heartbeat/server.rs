@@ -25,14 +25,14 @@ mod report;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::AsRawFd;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use super::PORT;
 use super::message::{Heartbeat, LENGTH};
 use super::watch::{Arrival, Client, State};
 use crate::Tool;
 use crate::args::{self, Args};
-use crate::datagram::{hear_all, receive};
+use crate::datagram::{receive, wall_clock};
 use crate::error::{Doing, Error, Outcome, is_timeout};
 use crate::net;
 use crate::output::say;
@@ -70,8 +70,13 @@ const BATCH: usize = 4096;
 /// Room for those that come while we are busy.
 const RECEIVE_BUFFER: i32 = 4 << 20;
 
-/// To be so much later than we wanted to be is no delay of scheduling.
-const STALL: Duration = Duration::from_millis(300);
+/// We look at the clock so often while somebody may go down soon: what we
+/// are later than that, we stood still.
+const TICK: Duration = Duration::from_millis(20);
+const SOON: Duration = Duration::from_secs(1);
+
+/// To stand still for so long is worth a line, and losses may be our own.
+const LONG: Duration = Duration::from_millis(300);
 
 struct Watcher {
     socket: UdpSocket,
@@ -84,8 +89,12 @@ struct Watcher {
     once: bool,
     /// The start, by both clocks.
     start: Arrival,
-    /// How much longer the machine has run than it was awake.
+    /// How much longer the machine had run than it was awake, at the start;
+    /// and how long it has slept since.
     asleep: Duration,
+    slept: Duration,
+    /// When nothing waited to be received.
+    emptied: Instant,
     /// Clients beyond the bound: said once.
     full: bool,
     trace: Trace,
@@ -104,8 +113,8 @@ fn run(mut args: Args) -> Result<Outcome, Error> {
     let address = listen.unwrap_or(([127, 0, 0, 1], PORT).into());
     let doing = || format!("listen on {address}");
     let socket = UdpSocket::bind(address).doing(doing)?;
-    hear_all(&socket, address.is_ipv6(), false).doing(doing)?;
     let level = libc::SOL_SOCKET;
+    net::set_option(&socket, level, libc::SO_TIMESTAMPNS, 1).doing(doing)?;
     net::set_option(&socket, level, libc::SO_RCVBUF, RECEIVE_BUFFER)
         .doing(doing)?;
     let address = socket.local_addr().doing(doing)?;
@@ -122,17 +131,14 @@ fn run(mut args: Args) -> Result<Outcome, Error> {
         once,
         start: Arrival { at: Instant::now(), wall: wall_clock() },
         asleep: time_asleep(),
+        slept: Duration::ZERO,
+        emptied: Instant::now(),
         full: false,
         trace,
     };
     watcher.watch(&signals)?;
     watcher.table()?;
     Ok(Outcome::Yes)
-}
-
-fn wall_clock() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.map_or(0, |t| t.as_nanos() as u64)
 }
 
 /// CLOCK_BOOTTIME goes on while the machine sleeps, CLOCK_MONOTONIC does not.
@@ -152,10 +158,13 @@ impl Watcher {
         let mut turn = Instant::now();
         loop {
             let began = Instant::now();
-            let next = self.deadlines.first().map(|(due, _)| *due);
-            let limit = next.map_or(Duration::from_secs(1), |due| {
-                due.saturating_duration_since(began).min(Duration::from_secs(1))
-            });
+            let next = self.deadlines.first();
+            let limit = match next {
+                Some((due, _)) if *due < began + SOON => {
+                    due.saturating_duration_since(began).min(TICK)
+                }
+                _ => SOON,
+            };
             let poll =
                 |fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
             let mut waits = [poll(self.socket.as_raw_fd()), poll(signals.fd())];
@@ -171,8 +180,7 @@ impl Watcher {
                 None => {}
             }
             let known = self.take_all()?;
-            let late = woke.saturating_duration_since(planned);
-            self.stood_still(late)?;
+            self.stood_still(woke.saturating_duration_since(planned));
             self.judge(known)?;
             let gone = |c: &Client| c.state != State::Up;
             if self.once && self.clients.values().any(gone) {
@@ -191,6 +199,7 @@ impl Watcher {
             let now = Instant::now();
             let received = receive(&self.socket, &mut buffer, false);
             let Some(received) = received.doing(|| "receive")? else {
+                self.emptied = now;
                 return Ok(now);
             };
             let Some(from) = received.from else { continue };
@@ -204,15 +213,16 @@ impl Watcher {
         Ok(known)
     }
 
-    /// When a datagram came: it may have waited for us for a while, of which
-    /// the kernel knows. Our own wall clock is read at the start only: that
-    /// it is set later is nobody's delay.
+    /// When a datagram came: it may have waited for us, of which the kernel
+    /// knows; but not since before we last found nothing.
     fn arrival(&self, at: Option<u64>, now: Instant) -> Arrival {
         let waited = at.and_then(|at| wall_clock().checked_sub(at));
         let waited = Duration::from_nanos(waited.unwrap_or(0));
-        let most = now.saturating_duration_since(self.start.at);
+        let most = now.saturating_duration_since(self.emptied);
         let at = now.checked_sub(waited.min(most)).unwrap_or(now);
-        let since = at.saturating_duration_since(self.start.at);
+        // by the wall clock of the start, and what has passed since: that the
+        // clock is set meanwhile is nobody's delay
+        let since = at.saturating_duration_since(self.start.at) + self.slept;
         let wall = self.start.wall + since.as_nanos() as u64;
         Arrival { at, wall }
     }
@@ -238,7 +248,7 @@ impl Watcher {
         }
         self.show(from, heartbeat);
         for event in &events {
-            self.tell(from, event, arrival)?;
+            self.tell(from, event)?;
         }
         match full {
             Some(line) => self.line(from, &line),
@@ -276,7 +286,7 @@ impl Watcher {
         let text = format!("session {session}, every {interval} ms");
         let more =
             format!(",\"session\":\"{session}\",\"interval_ms\":{interval}");
-        self.event(from, arrival.wall, "up", &text, &more)
+        self.event(from, "up", &text, &more)
     }
 
     /// Forgets one that has gone, or is down. False: all are there.
@@ -296,33 +306,33 @@ impl Watcher {
             self.deadlines.pop_first();
             let Some(client) = self.clients.get_mut(&from) else { continue };
             let event = client.goes_down(known);
-            let wall = self.arrival(None, known).wall;
-            self.tell(from, &event, Arrival { at: known, wall })?;
+            self.tell(from, &event)?;
         }
         Ok(())
     }
 
     /// Were we ourselves not there? Stopped, held up by whoever reads our
     /// output, or asleep with the machine.
-    fn stood_still(&mut self, late: Duration) -> Result<(), Error> {
-        let asleep = time_asleep();
-        let slept = asleep.saturating_sub(self.asleep);
-        self.asleep = asleep;
-        if late.max(slept) < STALL {
-            return Ok(());
+    fn stood_still(&mut self, late: Duration) {
+        let slept = time_asleep().saturating_sub(self.asleep);
+        let asleep = slept.saturating_sub(self.slept);
+        self.slept = slept;
+        let stood = late.max(asleep);
+        if stood < TICK {
+            return;
         }
-        let now = Instant::now();
         self.deadlines.clear();
         for (from, client) in &mut self.clients {
-            client.excuse(now);
+            client.excuse(late, stood >= LONG);
             let deadline = client.deadline(self.multiplier);
             self.deadlines.extend(deadline.map(|due| (due, *from)));
         }
-        say(format!(
-            "topdown heartbeat-server: stood still for {:.3} s: nobody is \
-             blamed for it",
-            late.max(slept).as_secs_f64()
-        ));
-        Ok(())
+        if stood >= LONG {
+            say(format!(
+                "topdown heartbeat-server: stood still for {:.3} s: nobody is \
+                 blamed for it",
+                stood.as_secs_f64()
+            ));
+        }
     }
 }

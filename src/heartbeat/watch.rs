@@ -14,6 +14,9 @@ const WINDOW: u32 = 64;
 /// Symbols of a line of text.
 pub const LINE: usize = 60;
 
+/// For so long, and up to twice that, a least difference counts.
+const PERIOD: Duration = Duration::from_secs(300);
+
 /// More losses in a row are not drawn one by one.
 const MAX_DRAWN: u32 = 60;
 
@@ -80,11 +83,16 @@ pub struct Client {
     /// What is missing now is our own fault.
     excused: bool,
     pub counts: Counts,
+    /// Heartbeats of this session.
+    pub session_heard: u64,
     /// Arrival minus time stamp, in milliseconds: the delay and the offset of
-    /// the clocks together, which no one-way datagram can tell apart. The
-    /// last one, and the least of this session.
+    /// the clocks together, which no one-way datagram can tell apart.
     pub difference: f64,
-    pub least: f64,
+    /// The least of this period, and of the one before: clocks drift, so no
+    /// least is good for ever.
+    least: f64,
+    least_before: f64,
+    period: Instant,
     /// A line of text that is not full yet.
     pub line: String,
 }
@@ -108,20 +116,24 @@ impl Client {
             seen: 1,
             excused: false,
             counts: Counts { heard: 1, ..Counts::default() },
+            session_heard: 1,
             difference,
             least: difference,
+            least_before: difference,
+            period: arrival.at,
             line: ".".into(),
         }
     }
 
     /// What the difference is over the least that was seen. The offset of
-    /// the clocks is in both, so this is delay alone.
+    /// the clocks is in both, so this is delay alone, as long as nobody sets
+    /// a clock.
     pub fn variation(&self) -> f64 {
-        self.difference - self.least
+        self.difference - self.least.min(self.least_before)
     }
 
-    /// When its silence will have lasted too long: "the agreed transmit
-    /// interval … multiplied by" the multiplier. RFC 5880 §6.8.4
+    /// When its silence will have lasted too long: after the "agreed
+    /// transmit interval", multiplied. RFC 5880 §6.8.4
     pub fn deadline(&self, multiplier: u32) -> Option<Instant> {
         let up = self.state == State::Up;
         up.then(|| self.last.at + self.interval * multiplier)
@@ -138,11 +150,13 @@ impl Client {
         Event::Down { silence: self.silence(now) }
     }
 
-    /// Our own machine stood still: the silence begins anew, and what was
-    /// missed meanwhile is not its loss.
-    pub fn excuse(&mut self, now: Instant) {
-        self.last.at = self.last.at.max(now);
-        self.excused = true;
+    /// We ourselves stood still for so long: that is not its silence, and
+    /// what was missed meanwhile, if it was much, is not its loss.
+    pub fn excuse(&mut self, stood: Duration, much: bool) {
+        if self.state == State::Up {
+            self.last.at += stood;
+            self.excused |= much;
+        }
     }
 
     /// Takes a heartbeat.
@@ -159,10 +173,15 @@ impl Client {
         if heartbeat.session != self.session {
             self.restart(heartbeat, arrival);
             events.push(Event::Restarted { silence });
-            return events;
+            if !heartbeat.goodbye {
+                return events;
+            }
         }
         if heartbeat.goodbye {
             if self.state != State::Gone {
+                // its number is that of the last heartbeat
+                let missing = heartbeat.sequence.saturating_sub(self.highest);
+                self.lose(missing);
                 events.push(Event::Goodbye);
             }
             self.state = State::Gone;
@@ -183,16 +202,23 @@ impl Client {
     }
 
     fn restart(&mut self, heartbeat: &Heartbeat, arrival: Arrival) {
-        let mut counts = self.counts;
-        counts.heard += 1;
-        let line = std::mem::take(&mut self.line);
+        let (mut counts, line) = (self.counts, std::mem::take(&mut self.line));
         let earlier = Some(self.session);
         *self = Client::new(heartbeat, arrival);
-        (self.counts, self.earlier, self.line) = (counts, earlier, line);
-        self.line.push('.');
         if heartbeat.goodbye {
-            self.state = State::Gone;
+            (self.session_heard, self.line) = (0, line);
+        } else {
+            counts.heard += 1;
+            self.line = line + ".";
         }
+        (self.counts, self.earlier) = (counts, earlier);
+    }
+
+    fn lose(&mut self, missing: u32) {
+        let missing = if self.excused { 0 } else { missing };
+        self.excused = false;
+        self.counts.lost += u64::from(missing);
+        self.draw('x', missing.min(MAX_DRAWN));
     }
 
     /// Was the client's clock set? Then its time stamps jump while its
@@ -217,6 +243,7 @@ impl Client {
             return None;
         }
         self.least = difference(arrival, heartbeat.stamp);
+        self.least_before = self.least;
         Some(Event::ClockSet { by })
     }
 
@@ -230,17 +257,20 @@ impl Client {
             self.counts.duplicates += 1;
             return self.draw('2', 1);
         }
-        let missing = if self.excused { 0 } else { steps - 1 };
-        self.excused = false;
-        self.counts.lost += u64::from(missing);
-        self.draw('x', missing.min(MAX_DRAWN));
+        self.lose(steps - 1);
         self.seen = self.seen.checked_shl(steps).unwrap_or(0) | 1;
         self.highest = sequence;
         self.stamp = heartbeat.stamp;
         self.last.wall = arrival.wall;
         self.difference = difference(arrival, heartbeat.stamp);
+        if arrival.at.saturating_duration_since(self.period) > PERIOD {
+            self.least_before = self.least;
+            self.least = self.difference;
+            self.period = arrival.at;
+        }
         self.least = self.least.min(self.difference);
         self.counts.heard += 1;
+        self.session_heard += 1;
         if self.variation() > ms(self.interval) {
             self.counts.late += 1;
             self.draw('<', 1);
@@ -259,6 +289,7 @@ impl Client {
         }
         self.seen |= bit;
         self.counts.heard += 1;
+        self.session_heard += 1;
         self.counts.reordered += 1;
         self.counts.lost = self.counts.lost.saturating_sub(1);
         self.draw('!', 1);
@@ -341,7 +372,7 @@ mod tests {
             Counts { heard: 6, lost: 2, duplicates: 1, reordered: 1, late: 1 };
         assert_eq!(run.client.counts, expected);
         // an hour of offset and 10 ms of delay, at least
-        assert_eq!(run.client.least, 3_600_010.0);
+        assert_eq!(run.client.least_before, 3_600_010.0);
         assert_eq!(run.client.variation(), 980.0);
     }
 
@@ -361,12 +392,20 @@ mod tests {
         assert_eq!(run.hear(1, 10_000), [Event::Restarted { silence }]);
         run.session = 7;
         assert_eq!(run.hear(11, 10_010), [], "of the run before");
-        let mut last = heartbeat(8, 1, 0, 0);
+        let mut last = heartbeat(8, 4, 0, 0);
         last.goodbye = true;
+        let lost = run.client.counts.lost;
         let came = arrival(run.start, 11_000);
         assert_eq!(run.client.take(&last, came), [Event::Goodbye]);
         assert_eq!(run.client.take(&last, came), [], "said three times");
+        assert_eq!(run.client.counts.lost, lost + 3, "2 to 4 never came");
         assert_eq!(run.client.deadline(3), None, "who said so is not down");
+        // a goodbye is all that is heard of a third run
+        last.session = 9;
+        let events = run.client.take(&last, came);
+        assert!(matches!(events[0], Event::Restarted { .. }));
+        assert_eq!(events[1..], [Event::Goodbye]);
+        assert_eq!(run.client.session_heard, 0);
     }
 
     #[test]
@@ -394,17 +433,33 @@ mod tests {
         assert_eq!(run.client.line, "..");
     }
 
+    /// A clock that drifts by 200 ppm: after hours that is seconds.
+    #[test]
+    fn a_drift_is_no_delay() {
+        let mut run = Run::new();
+        for n in 2..20_000u32 {
+            run.offset -= i64::from(n % 5 == 0);
+            run.hear(n, u64::from(n - 1) * 1000 + 10);
+        }
+        assert_eq!((run.client.counts.late, run.client.counts.lost), (0, 0));
+        assert!(run.client.variation() < 150.0);
+    }
+
     #[test]
     fn what_we_missed_ourselves_is_not_its_loss() {
         let mut run = Run::new();
-        let now = arrival(run.start, 60_000).at;
-        run.client.excuse(now);
-        let later = now + Duration::from_secs(3);
+        run.client.excuse(Duration::from_secs(60), true);
+        let later = arrival(run.start, 63_010).at;
         assert_eq!(run.client.deadline(3), Some(later));
         assert_eq!(run.hear(61, 60_010), []);
         assert_eq!(run.client.counts.lost, 0);
         run.hear(63, 62_010);
         assert_eq!(run.client.counts.lost, 1, "excused once");
+        // who was down already has no excuse
+        run.client.goes_down(later);
+        let before = run.client.silence(later);
+        run.client.excuse(Duration::from_secs(60), true);
+        assert_eq!(run.client.silence(later), before);
     }
 
     #[test]

@@ -9,7 +9,6 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::net::IpAddr;
 use std::path::Path;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::message::Version;
 use crate::udp::internet_checksum;
@@ -43,12 +42,6 @@ impl Capture {
         record.extend(packet);
         self.0.write_all(&record)
     }
-}
-
-/// The time by the system's clock, in nanoseconds since 1970.
-pub fn now() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.map_or(0, |t| t.as_nanos() as u64)
 }
 
 /// An ICMP message with an IP header before it.

@@ -60,6 +60,10 @@ pub fn draw_message(
         }
         (Version::V6, 2) => fields.push((format!("MTU {number}"), 32)),
         (Version::V6, 4) => fields.push((format!("pointer {number}"), 32)),
+        (Version::V6, 1 | 3) => {
+            fields.push((format!("length {a}"), 8));
+            fields.push(("unused".into(), 24));
+        }
         _ if is_error => fields.push(("unused".into(), 32)),
         _ => {
             let (id, seq) = (message.identifier(), message.sequence());
@@ -67,6 +71,16 @@ pub fn draw_message(
             fields.push((format!("identifier 0x{id:04x}{same}"), 16));
             fields.push((format!("sequence number {seq}{same}"), 16));
         }
+    }
+    if let (Version::V4, 13 | 14, Some(times)) =
+        (version, kind, data.first_chunk::<12>())
+    {
+        let names = ["originate", "receive", "transmit"];
+        for (name, octets) in names.iter().zip(times.chunks(4)) {
+            let number = octets.iter().fold(0, |n, o| n << 8 | u32::from(*o));
+            fields.push((format!("{name} timestamp {number}"), 32));
+        }
+        return header_drawing(&fields);
     }
     let what = if is_error { "the quoted datagram" } else { "data" };
     let same = mark(|a, b| a.data == b.data);
@@ -132,8 +146,8 @@ pub fn work_checksum(pseudo: &[u8], bytes: &[u8]) -> String {
     add("checksum, as zero", &[0, 0]);
     add("identifier", &header[4..6]);
     add("sequence number", &header[6..]);
-    for (i, piece) in data.chunks(2 * WORDS).enumerate() {
-        add(if i == 0 { "time stamp, data" } else { "data" }, piece);
+    for piece in data.chunks(2 * WORDS) {
+        add("data", piece);
     }
     let mut wrapped = sum;
     while wrapped > 0xffff {

@@ -125,22 +125,32 @@ pub fn pseudo_header(from: IpAddr, to: IpAddr, length: usize) -> Vec<u8> {
     bytes
 }
 
+/// The same message with the checksum that the kernel gives it over IPv6.
+pub fn with_pseudo_header(pseudo: &[u8], mut message: Vec<u8>) -> Vec<u8> {
+    if !pseudo.is_empty() {
+        message[2..4].fill(0);
+        let checksum = internet_checksum(&[pseudo, &message].concat());
+        message[2..4].copy_from_slice(&checksum.to_be_bytes());
+    }
+    message
+}
+
 /// An echo's data: room for the time of sending, and then each octet its own
 /// place, as ping has it.
 pub fn payload(size: usize) -> Vec<u8> {
     (0..size).map(|at| at as u8).collect()
 }
 
-/// Writes the time of sending, nanoseconds since 1970, if there is room.
-pub fn stamp(data: &mut [u8], time: u64) {
-    if let Some(stamp) = data.first_chunk_mut::<STAMP>() {
-        *stamp = time.to_be_bytes();
-    }
+/// The time of sending, nanoseconds since 1970, with which the data begin;
+/// none where there is no room for it.
+pub fn time_stamp(time: u64, room: usize) -> Vec<u8> {
+    let octets = time.to_be_bytes();
+    if room < STAMP { Vec::new() } else { octets.to_vec() }
 }
 
-/// The time of sending that an echo's data carries.
-pub fn time_stamp(data: &[u8]) -> Option<u64> {
-    data.first_chunk::<STAMP>().map(|stamp| u64::from_be_bytes(*stamp))
+/// The time that a mark is, if it is one.
+pub fn stamped_at(mark: &[u8]) -> Option<u64> {
+    mark.try_into().ok().map(u64::from_be_bytes)
 }
 
 #[cfg(test)]
@@ -166,14 +176,12 @@ mod tests {
 
     #[test]
     fn the_data_of_an_echo() {
-        let mut data = payload(12);
-        stamp(&mut data, 0x0102_0304_0506_0708);
-        assert_eq!(data, [1, 2, 3, 4, 5, 6, 7, 8, 8, 9, 10, 11]);
-        assert_eq!(time_stamp(&data), Some(0x0102_0304_0506_0708));
-        assert_eq!(time_stamp(&data[..7]), None);
-        let mut short = payload(3);
-        stamp(&mut short, 7);
-        assert_eq!(short, [0, 1, 2], "no room for a time");
+        assert_eq!(payload(4), [0, 1, 2, 3]);
+        let stamp = time_stamp(0x0102_0304_0506_0708, 8);
+        assert_eq!(stamp, [1, 2, 3, 4, 5, 6, 7, 8]);
+        assert_eq!(stamped_at(&stamp), Some(0x0102_0304_0506_0708));
+        assert_eq!(time_stamp(7, 7), [0; 0], "no room for a time");
+        assert_eq!(stamped_at(&[]), None);
     }
 
     /// What the lab's skeleton computes its checksum over, in Python 3.

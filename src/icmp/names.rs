@@ -4,7 +4,7 @@
 //! `words` are the ones that ping(8) prints, so that what reads its lines
 //! reads ours; `why` is for `-e`.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::message::{Message, Version};
 
@@ -43,22 +43,22 @@ const UNREACHABLE: [(&str, &str, &str); 16] = [
          path's MTU is found. RFC 1191",
     ),
     ("Source Route Failed", "S", "the route that the sender wanted is none"),
-    ("Destination Net Unknown", "N", "the network is unknown (RFC 1122)"),
-    ("Destination Host Unknown", "H", "the host is unknown (RFC 1122)"),
-    ("Source Host Isolated", "N", "the sender is isolated (RFC 1122)"),
+    ("Destination Net Unknown", "N", "the network is unknown"),
+    ("Destination Host Unknown", "H", "the host is unknown"),
+    ("Source Host Isolated", "N", "the sender is isolated"),
     ("Destination Net Prohibited", "X", "forbidden by an administrator"),
     ("Destination Host Prohibited", "X", "forbidden by an administrator"),
     (
         "Destination Net Unreachable for Type of Service",
         "N",
-        "no route for this type of service (RFC 1122)",
+        "no route for this type of service",
     ),
     (
         "Destination Host Unreachable for Type of Service",
         "H",
-        "no way to the host for this type of service (RFC 1122)",
+        "no way to the host for this type of service",
     ),
-    ("Packet filtered", "X", "a filter forbids it. RFC 1812 §5.2.7.1"),
+    ("Packet filtered", "X", "a filter forbids it"),
     ("Precedence Violation", "V", "such a precedence is not permitted"),
     ("Precedence Cutoff", "C", "the precedence is below the least"),
 ];
@@ -80,10 +80,10 @@ const UNREACHABLE_V6: [(&str, &str, &str); 7] = [
     ("Port unreachable", "", "no socket has the port"),
     (
         "Source address failed ingress/egress policy",
-        "X",
+        "<5>",
         "the sender's address is not allowed here",
     ),
-    ("Reject route to destination", "X", "the route says: refuse"),
+    ("Reject route to destination", "<6>", "the route says: refuse"),
 ];
 
 const REDIRECTS: [&str; 4] = [
@@ -173,6 +173,11 @@ fn pointed_at(pointer: u8) -> &'static str {
 fn of_v4(message: &Message) -> Meaning {
     let (code, rest) = (message.code, message.rest);
     let rfc_792 = "RFC 792, KR 5.6";
+    let source = match code {
+        6..=12 => "RFC 1122 §3.2.2.1, KR 5.6",
+        13..=15 => "RFC 1812 §5.2.7.1, KR 5.6",
+        _ => rfc_792,
+    };
     match message.kind {
         3 => match UNREACHABLE.get(usize::from(code)) {
             Some((words, _, why)) if code == 4 => {
@@ -181,7 +186,7 @@ fn of_v4(message: &Message) -> Meaning {
                 error(words, &format!("F-{mtu}"), why, rfc_792)
             }
             Some((words, mark, why)) => {
-                error((*words).into(), mark, why, rfc_792)
+                error((*words).into(), mark, why, source)
             }
             None => {
                 let words = format!("Dest Unreachable, Bad Code: {code}");
@@ -223,7 +228,9 @@ fn of_v4(message: &Message) -> Meaning {
                     "no known code",
                 ),
             };
-            error(words, "", why, rfc_792)
+            let mark =
+                if code == 0 { "".into() } else { format!("<11-{code}>") };
+            error(words, &mark, why, rfc_792)
         }
         12 => {
             let pointer = rest[0];
@@ -282,25 +289,47 @@ fn of_v6(message: &Message) -> Meaning {
                 ),
                 _ => ("Unknown code", "no known code"),
             };
-            error(format!("Time exceeded: {words}"), "", why, &rfc_4443(3))
+            let mark =
+                if code == 0 { "".into() } else { format!("<3-{code}>") };
+            error(format!("Time exceeded: {words}"), &mark, why, &rfc_4443(3))
         }
         4 => {
-            let (words, mark, why) = match code {
-                0 => ("Wrong header field", "", "a field has a wrong value"),
-                1 => ("Unknown header", "P", "no such protocol there"),
-                2 => ("Unknown option", "", "an option is not known there"),
-                _ => ("Unknown code", "", "no known code"),
+            let (words, why) = match code {
+                0 => ("Wrong header field", "a field has a wrong value"),
+                1 => ("Unknown header", "no such protocol there"),
+                2 => ("Unknown option", "an option is not known there"),
+                _ => ("Unknown code", "no known code"),
             };
+            let mark =
+                if code == 1 { "P".into() } else { format!("<4-{code}>") };
             let words = format!("Parameter problem: {words} at {number}");
-            error(words, mark, why, &rfc_4443(4))
+            error(words, &mark, why, &rfc_4443(4))
         }
-        // its own datagram, not an error of ICMPv6: RFC 4861 §8
-        137 => other("Redirect".into()),
+        // of neighbour discovery: RFC 4861 §4.5
+        137 => {
+            let target = message.data.first_chunk::<16>();
+            let words = match target.map(|octets| Ipv6Addr::from(*octets)) {
+                Some(target) => format!("Redirect(New nexthop: {target})"),
+                None => "Redirect".into(),
+            };
+            let why = "a better first router; the datagram was passed on";
+            let source = "RFC 4861 §4.5";
+            Meaning { is_final: false, ..error(words, "", why, source) }
+        }
         kind => {
             let known = TYPES_V6.iter().find(|(k, _)| *k == kind);
             let words = known.map(|(_, name)| (*name).to_string());
             other(words.unwrap_or_else(|| format!("Bad ICMP type: {kind}")))
         }
+    }
+}
+
+/// The four octets behind the checksum, as far as an error queue tells them:
+/// one number, which is a pointer, a gateway or an MTU.
+pub fn rest_of(version: Version, kind: u8, number: u32) -> [u8; 4] {
+    match (version, kind) {
+        (Version::V4, 12) => [number as u8, 0, 0, 0],
+        _ => number.to_be_bytes(),
     }
 }
 

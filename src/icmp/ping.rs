@@ -27,21 +27,23 @@ mod options;
 mod report;
 mod show;
 
-use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use super::capture::{Capture, now};
-use super::message::{TIMESTAMP, Version, emit, payload, stamp};
-use super::socket::{IcmpSocket, Travel, give_up_privileges};
+use super::capture::Capture;
+use super::message::{Version, emit, time_stamp};
+use super::socket::{
+    IcmpSocket, Travel, bind_to_interface, give_up_privileges,
+};
 use crate::Tool;
 use crate::args::Args;
+use crate::datagram::wall_clock;
 use crate::error::{Doing, Error, Outcome, is_timeout, reason};
 use crate::net;
 use crate::signal::Signals;
 use crate::trace::{Party, Trace};
-use hear::timestamp_query;
+use hear::originate_timestamp;
 use host::Host;
 use options::Options;
 use report::{Event, Report};
@@ -103,27 +105,39 @@ struct Pinger {
     capture: Option<Capture>,
     report: Report,
     started: Instant,
+    /// When the next request is to leave.
+    due: Instant,
     buffer: Vec<u8>,
 }
 
 fn run(mut args: Args) -> Result<Outcome, Error> {
     let options = Options::from_args(&mut args)?;
     let names = args.rest();
-    if names.is_empty() {
-        return Err(Error::Usage("HOST is missing".into()));
-    }
     if options.flood && names.len() > 1 {
         return Err(Error::Usage("-f: one host alone is flooded".into()));
     }
-    let mut hosts = Vec::new();
-    for name in names {
-        hosts.push(options.host(name)?);
-    }
-    let sockets = open_sockets(&options, &hosts)?;
-    // files are opened with the rights of who started this, not before
+    // privileges are for the sockets, and for nothing that comes after
+    let opened = [Version::V4, Version::V6].map(|v| (v, open(v, &options)));
     give_up_privileges(false)?;
     let trace = Trace::from_args(&mut args, Party::Client)?;
     args.finish()?;
+    let mut hosts = options.hosts(names)?;
+    let mut sockets = Vec::new();
+    for (version, socket) in opened {
+        let is_of = |h: &Host| Version::of(&h.address.ip()) == version;
+        if hosts.iter().any(is_of) {
+            sockets.push(socket?);
+        }
+    }
+    for (i, host) in hosts.iter_mut().enumerate() {
+        let version = Version::of(&host.address.ip());
+        let socket = sockets.iter().find(|s| s.version == version);
+        // a socket that is not raw has one from the kernel
+        host.identifier = socket.map_or(0, |socket| match socket.raw {
+            true => socket.identifier.wrapping_add(i as u16),
+            false => socket.identifier,
+        });
+    }
     let capture = match &options.pcap {
         Some(file) => {
             let capture = Capture::create(Path::new(file));
@@ -142,52 +156,40 @@ fn run(mut args: Args) -> Result<Outcome, Error> {
         trace,
         capture,
         started: Instant::now(),
+        due: Instant::now(),
         buffer: vec![0; MAX_PACKET],
     };
-    pinger.report.begin(&pinger.hosts, pinger.options.size)?;
+    pinger.report.begin(&pinger.hosts, &pinger.options)?;
     pinger.ping(&signals)?;
-    pinger.summary()?;
+    pinger.summary(true)?;
     let any = pinger.hosts.iter().any(|h| h.record.answered > 0);
     Ok(if any { Outcome::Yes } else { Outcome::No })
 }
 
-/// A socket for each version of IP that the hosts have.
-fn open_sockets(
-    options: &Options,
-    hosts: &[Host],
-) -> Result<Vec<IcmpSocket>, Error> {
+/// A socket for one version of IP, as the options want it.
+fn open(version: Version, options: &Options) -> Result<IcmpSocket, Error> {
     let mut random = [0; 2];
     getrandom::fill(&mut random)
         .map_err(|e| Error::protocol("draw an identifier", e))?;
     let identifier = u16::from_be_bytes(random);
-    let mut sockets = Vec::new();
-    for version in [Version::V4, Version::V6] {
-        let wanted = |h: &Host| Version::of(&h.address.ip()) == version;
-        if !hosts.iter().any(wanted) {
-            continue;
-        }
-        let raw = options.timestamp;
-        let mut socket = IcmpSocket::open(version, raw, identifier)?;
-        let doing = || "set the socket's options";
-        let (ttl, fragments) = (options.ttl, options.fragments);
-        socket.set_travel(Travel { ttl, fragments }).doing(doing)?;
-        if let Some(interface) = &options.interface {
-            let doing = || format!("send by {interface}");
-            match interface.parse::<IpAddr>() {
-                Ok(own) => socket.bind(SocketAddr::new(own, 0)).doing(doing)?,
-                Err(_) => socket.bind_to_interface(interface).doing(doing)?,
-            }
-        }
-        sockets.push(socket);
+    let own = options.own_address();
+    let own = own.filter(|own| Version::of(own) == version);
+    let raw = options.timestamp;
+    let socket = IcmpSocket::open(version, raw, identifier, own)?;
+    let doing = || "set the socket's options";
+    let (ttl, fragments) = (options.ttl, options.fragments);
+    socket.set_travel(Travel { ttl, fragments }).doing(doing)?;
+    if let Some(name) = options.interface_name() {
+        let doing = || format!("send by {name}");
+        bind_to_interface(&socket, name).doing(doing)?;
     }
-    Ok(sockets)
+    Ok(socket)
 }
 
 impl Pinger {
     /// Sends on schedule and takes what comes, until all is decided.
     fn ping(&mut self, signals: &Signals) -> Result<(), Error> {
         let mut turn: u64 = 0;
-        let mut due = self.started;
         let rounds = self.options.count;
         let deadline = self.options.deadline.map(|limit| self.started + limit);
         loop {
@@ -202,18 +204,18 @@ impl Pinger {
             if !more && !waiting {
                 return Ok(());
             }
-            if more && now >= due {
+            if more && now >= self.due {
                 let index = (turn % self.hosts.len() as u64) as usize;
                 self.send(index, round + 1)?;
                 turn += 1;
-                due = self.next_due(turn, now);
+                self.due = self.next_due(turn, now);
                 if !self.options.flood {
                     continue;
                 }
                 // in a flood the reply may be here already
                 self.receive_all(true)?;
                 if !self.hosts[0].record.is_waiting() {
-                    due = now;
+                    self.due = now;
                 }
                 if turn % FLOOD_TURN != 0 {
                     continue;
@@ -222,30 +224,35 @@ impl Pinger {
             let expiry = self.hosts.iter().filter_map(|host| {
                 host.record.next_expiry(self.options.patience)
             });
-            let wake = more.then_some(due).into_iter().chain(deadline);
+            let wake = more.then_some(self.due).into_iter().chain(deadline);
             let wake = wake.chain(expiry).min().unwrap_or(now);
             match self.wait(signals, wake.saturating_duration_since(now))? {
-                Some(libc::SIGQUIT) => self.summary()?,
+                Some(libc::SIGQUIT) => self.summary(false)?,
                 Some(_) => return Ok(()),
                 None => self.receive_all(false)?,
             }
             if self.options.flood && !self.hosts[0].record.is_waiting() {
-                due = due.min(Instant::now());
+                self.due = self.due.min(Instant::now());
             }
         }
     }
 
-    /// By the schedule, not the moment: it does not drift.
+    /// By the schedule, not the moment: it does not drift. But who stood
+    /// still for long does not make up for it.
     fn next_due(&self, turn: u64, now: Instant) -> Instant {
         if self.options.flood {
             return now + FLOOD_INTERVAL;
         }
+        // the hosts of a round one after the other, then a pause
         let count = self.hosts.len() as u64;
-        let gap = GAP.min(self.options.interval / self.hosts.len() as u32);
-        let interval = self.options.interval.as_nanos() as u64;
-        let nanos = (turn / count).saturating_mul(interval);
-        let within = gap * (turn % count) as u32;
-        self.started + Duration::from_nanos(nanos) + within
+        let interval = self.options.interval;
+        let gap = GAP.min(interval / self.hosts.len() as u32);
+        let due = self.due
+            + match turn % count {
+                0 => interval - gap * (count - 1) as u32,
+                _ => gap,
+            };
+        if due + interval < now { now } else { due }
     }
 
     /// What has waited as long as it may is given up.
@@ -261,8 +268,10 @@ impl Pinger {
         Ok(())
     }
 
-    fn summary(&mut self) -> Result<(), Error> {
-        self.report.summary(&self.hosts, self.started.elapsed())
+    /// `last`: nothing comes after it.
+    fn summary(&mut self, last: bool) -> Result<(), Error> {
+        let elapsed = self.started.elapsed();
+        self.report.summary(&self.hosts, elapsed, last)
     }
 
     fn tell(&mut self, index: usize, event: &Event) -> Result<(), Error> {
@@ -294,22 +303,24 @@ impl Pinger {
     /// The lab's steps (i) to (iii).
     fn send(&mut self, index: usize, sequence: u64) -> Result<(), Error> {
         let socket = self.socket(index);
-        let (version, identifier) = (socket.version, socket.identifier);
-        let (kind, mut data) = match self.options.timestamp {
-            true => (TIMESTAMP.0, timestamp_query()),
-            false => (version.echo().0, payload(self.options.size)),
-        };
-        let to = self.hosts[index].address;
+        let host = &self.hosts[index];
+        let (to, identifier) = (host.address, host.identifier);
+        let kind = self.kind(socket.version);
+        let mut data = host.data(&[]);
         // last of all the time, by both clocks
         let sent = Instant::now();
-        let at = now();
-        if !self.options.timestamp {
-            stamp(&mut data, at);
-        }
+        let at = wall_clock();
+        let mark = match self.options.timestamp {
+            true => originate_timestamp(at),
+            false => time_stamp(at, data.len()),
+        };
+        data[..mark.len()].copy_from_slice(&mark);
         let message = emit(kind, identifier, sequence as u16, &data);
         let outcome = socket.send(&message, &to);
-        self.hosts[index].record.sent(sequence, data, sent);
-        self.show_request(index, at, message)?;
+        self.hosts[index].record.sent(sequence, mark, sent);
+        if outcome.is_ok() {
+            self.show_request(index, at, message)?;
+        }
         self.report.dot()?;
         match outcome {
             Ok(()) => Ok(()),

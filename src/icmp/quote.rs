@@ -2,15 +2,16 @@
 //! first 64 bits of the original datagram's data. This data is used by the
 //! host to match the message to the appropriate process." RFC 792
 //!
-//! Routers quote more today (RFC 1812 §4.3.2.3: up to 576 octets), IPv6's as
-//! much as fits (RFC 4443 §3), and some append a structure of their own
+//! Routers quote more today (RFC 1812 §4.3.2.3: as much as an ICMP datagram
+//! of 576 octets holds), IPv6's as much as fits (RFC 4443 §3), and some append a structure of their own
 //! behind it (RFC 4884). All of it comes from outside: nothing here trusts a
 //! length.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::message::{Message, Version};
+use super::message::{Message, TIMESTAMP, Version};
+use crate::udp::internet_checksum;
 
 /// What a router quotes of a packet of ours.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -96,10 +97,12 @@ impl fmt::Display for Quote {
     /// came with a TTL of 1"
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         let kind = Version::of(&self.target).echo().0;
+        let query = self.echo(TIMESTAMP.0).filter(|_| kind == 8);
         match (self.echo(kind), self.protocol, &self.transport[..]) {
             (Some((_, sequence)), ..) => {
                 write!(f, "echo request, sequence {sequence}")?;
             }
+            _ if query.is_some() => write!(f, "timestamp query")?,
             (_, 17, [s0, s1, d0, d1, ..]) => write!(
                 f,
                 "UDP datagram, port {} to {}",
@@ -127,8 +130,32 @@ pub fn split_extension<'a>(
         _ => 0,
     };
     match length {
-        1.. if length <= message.data.len() => message.data.split_at(length),
+        LEAST_QUOTE.. if length <= message.data.len() => {
+            message.data.split_at(length)
+        }
+        _ if (version, message.kind) == (Version::V6, 137) => {
+            (redirected(message.data).unwrap_or_default(), &[])
+        }
         _ => (message.data, &[]),
+    }
+}
+
+/// "the "original datagram" field MUST contain at least 128 octets" when a
+/// structure follows it. RFC 4884 §4
+const LEAST_QUOTE: usize = 128;
+
+/// The packet that a redirect of IPv6 quotes: in an option, behind target and
+/// destination. RFC 4861 §4.5, §4.6.3
+fn redirected(data: &[u8]) -> Option<&[u8]> {
+    let mut options = data.get(32..)?;
+    loop {
+        let [kind, units] = *options.first_chunk::<2>()?;
+        let length = usize::from(units) * 8;
+        let option = options.get(..length).filter(|o| !o.is_empty())?;
+        if kind == 4 {
+            return option.get(8..);
+        }
+        options = &options[length..];
     }
 }
 
@@ -136,10 +163,14 @@ pub fn split_extension<'a>(
 /// extension may tell (RFC 4950): KR 6.5.
 pub fn mpls_labels(extension: &[u8]) -> Vec<u32> {
     let mut labels = Vec::new();
-    // version 2, and then objects: length, class, type
+    // version 2 and a checksum, and then objects: length, class, type
     let Some((header, mut objects)) = extension.split_first_chunk::<4>() else {
         return labels;
     };
+    let has_checksum = header[2..] != [0, 0];
+    if has_checksum && internet_checksum(extension) != 0 {
+        return labels;
+    }
     while header[0] >> 4 == 2 {
         let Some([high, low, class, kind]) = objects.first_chunk::<4>() else {
             break;
@@ -217,6 +248,28 @@ mod tests {
         wrong[0] = 0x4f; // one of 60, of which 40 are not there
         wrong.truncate(36);
         assert_eq!(Quote::parse(Version::V4, &wrong), None);
+    }
+
+    #[test]
+    fn what_a_redirect_of_ipv6_quotes() {
+        let mut packet = vec![0x60, 0, 0, 0, 0, 8, 58, 64];
+        packet.extend([0x20; 32]);
+        packet.extend(emit(128, 7, 9, b""));
+        // target, destination; an option of 8 octets, and the header's
+        let mut data = vec![0xfe; 32];
+        data.extend([2, 1, 0, 0, 0, 0, 0, 0]);
+        data.extend([4, 7, 0, 0, 0, 0, 0, 0]);
+        data.extend(&packet);
+        let bytes = emit(137, 0, 0, &data);
+        let message = Message::parse(&bytes).unwrap();
+        let (quoted, _) = split_extension(Version::V6, &message);
+        assert_eq!(quoted, packet);
+        // cut, or with an option of no length
+        for end in 0..data.len() {
+            assert_eq!(redirected(&data[..end]), None, "{end}");
+        }
+        data[33] = 0;
+        assert_eq!(redirected(&data), None);
     }
 
     #[test]

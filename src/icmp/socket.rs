@@ -11,7 +11,7 @@
 //! Read `open`, `send`, `give_up_privileges`; `datagram.rs` receives.
 
 use std::io::{self, ErrorKind};
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 use super::message::Version;
@@ -44,7 +44,7 @@ pub enum Fragments {
     /// Never fragmented, and no larger than the path's MTU, once known.
     Never,
     /// Never fragmented, whatever is known of the path.
-    NeverProbing,
+    NeverAtAll,
     /// As routers like.
     Allowed,
 }
@@ -66,11 +66,13 @@ impl AsRawFd for IcmpSocket {
 
 impl IcmpSocket {
     /// A raw socket where that is permitted, else a datagram socket, else an
-    /// error that says what would help.
+    /// error that says what would help. It sends from `own`, an address of
+    /// ours, or as the routes have it.
     pub fn open(
         version: Version,
         must_be_raw: bool,
         identifier: u16,
+        own: Option<IpAddr>,
     ) -> Result<IcmpSocket, Error> {
         let denied = |e: &io::Error| {
             e.kind() == ErrorKind::PermissionDenied
@@ -91,6 +93,18 @@ impl IcmpSocket {
         };
         let mut socket = IcmpSocket { fd, version, raw: is_raw, identifier };
         socket.prepare().doing(|| "prepare the ICMP socket")?;
+        if let Some(own) = own {
+            let doing = || format!("send from {own}");
+            socket.bind(SocketAddr::new(own, 0)).doing(doing)?;
+        } else if !is_raw {
+            // bound to nothing in particular, it gets its identifier
+            let any: IpAddr = match version {
+                Version::V4 => Ipv4Addr::UNSPECIFIED.into(),
+                Version::V6 => Ipv6Addr::UNSPECIFIED.into(),
+            };
+            let any = SocketAddr::new(any, 0);
+            socket.bind(any).doing(|| "prepare the ICMP socket")?;
+        }
         Ok(socket)
     }
 
@@ -102,14 +116,7 @@ impl IcmpSocket {
                 set_option(self, libc::SOL_RAW, ICMP_FILTER, BLOCKED_V4)
             }
             (true, Version::V6) => self.filter_v6(),
-            (false, _) => {
-                // bound to nothing in particular, it gets its identifier
-                let any = match self.version {
-                    Version::V4 => SocketAddr::from(([0; 4], 0)),
-                    Version::V6 => SocketAddr::from(([0u16; 8], 0)),
-                };
-                self.bind(any)
-            }
+            (false, _) => Ok(()),
         }
     }
 
@@ -132,8 +139,7 @@ impl IcmpSocket {
         Ok(())
     }
 
-    /// Our own address in what is sent.
-    pub fn bind(&mut self, address: SocketAddr) -> io::Result<()> {
+    fn bind(&mut self, address: SocketAddr) -> io::Result<()> {
         let (storage, length) = sockaddr(&address);
         let storage = (&raw const storage).cast();
         // SAFETY: `storage` is a sockaddr of `length` bytes, alive.
@@ -141,17 +147,6 @@ impl IcmpSocket {
         if !self.raw {
             self.identifier = local_port(self)?;
         }
-        Ok(())
-    }
-
-    /// All that is sent leaves by this interface.
-    pub fn bind_to_interface(&self, name: &str) -> io::Result<()> {
-        let length = name.len() as libc::socklen_t;
-        let (fd, level) = (self.as_raw_fd(), libc::SOL_SOCKET);
-        let option = libc::SO_BINDTODEVICE;
-        let name = name.as_ptr().cast();
-        // SAFETY: the pointer is to `length` bytes that are alive.
-        check(unsafe { libc::setsockopt(fd, level, option, name, length) })?;
         Ok(())
     }
 
@@ -181,6 +176,17 @@ impl IcmpSocket {
         let sent = unsafe { libc::sendto(fd, data, count, 0, storage, length) };
         if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
     }
+}
+
+/// All that is sent leaves by this interface.
+pub fn bind_to_interface(socket: &impl AsRawFd, name: &str) -> io::Result<()> {
+    let length = name.len() as libc::socklen_t;
+    let (fd, level) = (socket.as_raw_fd(), libc::SOL_SOCKET);
+    let option = libc::SO_BINDTODEVICE;
+    let name = name.as_ptr().cast();
+    // SAFETY: the pointer is to `length` bytes that are alive.
+    check(unsafe { libc::setsockopt(fd, level, option, name, length) })?;
+    Ok(())
 }
 
 fn system_socket(version: Version, kind: i32) -> io::Result<OwnedFd> {
@@ -239,7 +245,7 @@ pub fn set_travel(
     };
     match travel.fragments {
         Some(Fragments::Never) => set(level, name, libc::IP_PMTUDISC_DO),
-        Some(Fragments::NeverProbing) => {
+        Some(Fragments::NeverAtAll) => {
             set(level, name, libc::IP_PMTUDISC_PROBE)
         }
         Some(Fragments::Allowed) => set(level, name, libc::IP_PMTUDISC_DONT),
@@ -288,7 +294,7 @@ pub fn give_up_privileges(also_root: bool) -> Result<(), Error> {
         pid: i32,
     }
     const VERSION_3: u32 = 0x2008_0522;
-    let header = Header { version: VERSION_3, pid: 0 };
+    let mut header = Header { version: VERSION_3, pid: 0 };
     let none = [[0u32; 3]; 2];
     // SAFETY: plain numbers, and two pointers to live structs of the shape
     // that the kernel's interface gives them.
@@ -296,7 +302,8 @@ pub fn give_up_privileges(also_root: bool) -> Result<(), Error> {
         // (of a set-user-ID program: back to who started it)
         check(libc::setgid(libc::getgid())).doing(doing)?;
         check(libc::setuid(libc::getuid())).doing(doing)?;
-        let result = libc::syscall(libc::SYS_capset, &header, &none);
+        let result =
+            libc::syscall(libc::SYS_capset, &raw mut header, &raw const none);
         check(result as i32).doing(doing)?;
     }
     Ok(())

@@ -21,8 +21,8 @@
 //! traceroute"). What tells them apart is the beginning of their data.
 //!
 //! Read `run`, `Tracer::trace`, then `probe` for what is sent and heard,
-//! `table` for what is printed. Without privileges all but `-I` works: ICMP
-//! errors about a UDP socket wait in its error queue.
+//! `table` for what is printed. UDP's probes want no privileges: ICMP errors
+//! about a UDP socket wait in its error queue.
 //!
 //! Not here: TCP probes, which would need raw sockets and a listener's
 //! goodwill.
@@ -34,10 +34,10 @@ mod table;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Write;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use super::capture::now;
+use super::message::Version;
 use super::socket::give_up_privileges;
 use crate::Tool;
 use crate::args::{self, Args};
@@ -46,7 +46,7 @@ use crate::net::{self, Family};
 use crate::signal::Signals;
 use crate::stats::ms;
 use crate::trace::{Party, Trace};
-use probe::{Answer, Probes, Said};
+use probe::{Answer, Probes, Said, icmp_socket};
 use table::{Cell, Table};
 
 pub static TOOL: Tool = Tool {
@@ -86,6 +86,9 @@ const IN_FLIGHT: usize = 16;
 /// A name server may take its time.
 const LOOK_UP: Duration = Duration::from_secs(5);
 
+/// Answers that are taken before time-outs and signals are looked at.
+const BATCH: usize = 1000;
+
 /// While a line waits for nothing but a name, it is looked for so often.
 const NAME_TURN: Duration = Duration::from_millis(5);
 
@@ -124,21 +127,34 @@ fn run(mut args: Args) -> Result<Outcome, Error> {
     let last = last.unwrap_or(30).max(first);
     let patience = args.value("--timeout", args::seconds)?;
     let mut options = probe::Options {
-        icmp: args.flag("--icmp"),
-        port: args.value("--port", net::port)?.unwrap_or(probe::PORT),
         source: args.value("--source", source)?,
         whole: args.flag("--dont-fragment"),
         size: 0,
     };
+    let icmp = args.flag("--icmp");
+    let port = args.value("--port", net::port)?.unwrap_or(probe::PORT);
     let (numeric, json) = (args.flag("--numeric"), args.flag("--json"));
     let diagram = args.value("--diagram", args::text)?;
-    let family = Family::from_args(&mut args)?;
+    let family = match (Family::from_args(&mut args)?, options.source) {
+        (Family::Any, Some(IpAddr::V4(_))) => Family::V4,
+        (Family::Any, Some(IpAddr::V6(_))) => Family::V6,
+        (family, _) => family,
+    };
     let host = args.operand("HOST")?;
     let size = args.optional_operand();
-    let target = net::resolve(&host, options.port, family, LOOK_UP)?[0];
-    options.size = probe::size(size.as_deref(), target)?;
-    let probes = Probes::open(&options, target)?;
+    // privileges are for -I's socket, and for nothing that comes after
+    let own = options.source;
+    let versions = if icmp { &[Version::V4, Version::V6][..] } else { &[] };
+    let opened = versions.iter().map(|v| (*v, icmp_socket(*v, own)));
+    let opened: Vec<_> = opened.collect();
     give_up_privileges(false)?;
+    let target = net::resolve(&host, port, family, LOOK_UP)?[0];
+    let is_of = |v: &Version| *v == Version::of(&target.ip());
+    let socket = opened.into_iter().find(|(v, _)| is_of(v));
+    let socket = socket.map(|(_, socket)| socket).transpose()?;
+    options.size = probe::size(size.as_deref(), target)?;
+    let bytes = options.size;
+    let probes = Probes::open(options, target, socket)?;
     let trace = Trace::from_args(&mut args, Party::Client)?;
     let title = args.command_line();
     args.finish()?;
@@ -152,7 +168,7 @@ fn run(mut args: Args) -> Result<Outcome, Error> {
     give_up_privileges(true)?;
     let queries = queries.unwrap_or(3);
     let table = Table::new(first..=last, queries, numeric, json);
-    table.begin(&host, target.ip(), last, options.size)?;
+    table.begin(&host, target.ip(), last, bytes)?;
     let signals = Signals::new(&[libc::SIGINT, libc::SIGTERM])?;
     let mut tracer = Tracer {
         probes,
@@ -218,8 +234,9 @@ impl Tracer {
 
     /// Takes all that has come.
     fn receive(&mut self) -> Result<(), Error> {
-        while let Some(answer) = self.probes.receive()? {
-            self.take(&answer);
+        for _ in 0..BATCH {
+            let Some(answer) = self.probes.receive()? else { break };
+            self.take(&answer)?;
         }
         Ok(())
     }
@@ -254,9 +271,8 @@ impl Tracer {
                 ),
             },
         );
-        let (at, stamp) = (Instant::now(), now());
         match self.probes.send(ttl, sequence) {
-            Ok(()) => {
+            Ok((at, stamp)) => {
                 let sent = Sent { at, stamp, cell };
                 self.waiting.insert(sequence, sent);
                 Ok(())
@@ -303,7 +319,7 @@ impl Tracer {
         }
     }
 
-    fn take(&mut self, answer: &Answer) {
+    fn take(&mut self, answer: &Answer) -> Result<(), Error> {
         let arrived = Instant::now();
         let known = match answer.sequence {
             Some(sequence) => Some(sequence),
@@ -316,7 +332,7 @@ impl Tracer {
         let Some((sequence, sent)) = sent else {
             let from = answer.from;
             self.trace.fact(|| format!("from {from}: an answer, too late"));
-            return;
+            return Ok(());
         };
         // by the kernel's clock, unless that was set in between
         let most = arrived.saturating_duration_since(sent.at);
@@ -338,10 +354,16 @@ impl Tracer {
         };
         let from = answer.from;
         self.table.set(sent.cell, Cell::Answer { from, rtt, mark, is_last });
+        Ok(())
     }
 
-    /// Those that are in flight are sent again, one by one.
-    fn one_at_a_time(&mut self, from: IpAddr) {
+    /// Those that are in flight are sent again, one by one, and as another
+    /// flow, so that no answer to the first time is taken for one to the
+    /// second.
+    fn one_at_a_time(&mut self, from: IpAddr) -> Result<(), Error> {
+        if self.waiting.is_empty() {
+            return Ok(());
+        }
         self.trace.fact(|| {
             format!(
                 "from {from}: an answer that quotes too little to know to \
@@ -351,12 +373,6 @@ impl Tracer {
         self.in_flight = 1;
         let again = std::mem::take(&mut self.waiting);
         self.queue.extend(again.into_values().rev().map(|sent| sent.cell));
+        self.probes.begin_anew()
     }
-}
-
-/// Where a probe goes: the port matters to UDP alone.
-fn destination(target: SocketAddr, port: u16) -> SocketAddr {
-    let mut target = target;
-    target.set_port(port);
-    target
 }

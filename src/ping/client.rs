@@ -25,11 +25,12 @@ use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
 use super::PORT;
-use super::payload::emit;
-use super::record::{Heard, Record};
+use super::payload::{emit, sequence, text};
+use super::record::{Heard, Ping, Record};
 use crate::Tool;
 use crate::args::{self, Args};
-use crate::error::{Doing, Error, Outcome, is_timeout};
+use crate::datagram::is_from_icmp;
+use crate::error::{Doing, Error, Outcome, is_timeout, reason};
 use crate::net::{self, Destination};
 use crate::output::wrote;
 use crate::signal::Signals;
@@ -68,6 +69,9 @@ long each takes to come back.
 
 const COUNT: u64 = 10;
 const SIZE: usize = 56;
+
+/// Datagrams that are taken before the schedule is looked at.
+const BATCH: usize = 1000;
 
 struct Pinger {
     socket: UdpSocket,
@@ -119,7 +123,7 @@ fn run(mut args: Args) -> Result<Outcome, Error> {
         started: Instant::now(),
     };
     if !json {
-        let size = emit(1, pinger.size).len();
+        let size = emit(&text(1), pinger.size).len();
         let (host, ip, port) = (&to.host, server.ip(), server.port());
         print(&format!(
             "PING {host} ({ip}) port {port}: {size} bytes of UDP data"
@@ -169,6 +173,10 @@ impl Pinger {
                 // by the schedule, not the moment: it does not drift
                 let interval = self.interval;
                 due = if self.stop_and_wait { now } else { due + interval };
+                // who stood still for long does not make up for it
+                if due + interval < now {
+                    due = now;
+                }
                 continue;
             }
             let sends = ready.then_some(due);
@@ -197,7 +205,8 @@ impl Pinger {
     }
 
     fn send(&mut self, sequence: u64) -> Result<(), Error> {
-        let ping = emit(sequence, self.size);
+        let text = text(sequence);
+        let ping = emit(&text, self.size);
         self.trace.text(Party::Client, &ping, || {
             "one datagram: sequence number and time stamp. KR 2.7.1".into()
         });
@@ -206,40 +215,54 @@ impl Pinger {
         let now = Instant::now();
         let sent = match self.socket.send(&ping) {
             // (of an earlier ping: this one has not left yet)
-            Err(e) if e.kind() == ErrorKind::ConnectionRefused => {
-                self.refused()?;
+            Err(e) if is_from_icmp(&e) => {
+                self.refused(&e)?;
                 self.socket.send(&ping)
             }
             other => other,
         };
+        self.record.sent(sequence, text, now);
         match sent {
-            Err(e) if e.kind() != ErrorKind::ConnectionRefused => {
-                return Err(e).doing(|| format!("send to {server}"));
-            }
-            Ok(_) => self.record.sent(sequence, ping, now),
-            Err(_) => {
-                self.record.sent(sequence, ping, now);
-                self.refused()?;
-            }
+            Err(e) if is_from_icmp(&e) => self.refused(&e),
+            other => other.map(|_| ()).doing(|| format!("send to {server}")),
         }
-        Ok(())
     }
 
     /// All that has come.
     fn receive(&mut self) -> Result<(), Error> {
         let mut datagram = vec![0; MAX_DATAGRAM];
-        loop {
+        for _ in 0..BATCH {
             let length = match self.socket.recv(&mut datagram) {
                 Ok(length) => length,
                 Err(e) if is_timeout(&e) => return Ok(()),
-                Err(e) if e.kind() == ErrorKind::ConnectionRefused => {
-                    self.refused()?;
+                Err(e) if is_from_icmp(&e) => {
+                    self.refused(&e)?;
                     continue;
                 }
                 Err(error) => return Err(error).doing(|| "receive"),
             };
-            let heard = self.record.heard(&datagram[..length], Instant::now());
+            let heard = self.judge(&datagram[..length], Instant::now());
             self.tell(heard, &datagram[..length])?;
+        }
+        Ok(())
+    }
+
+    /// An answer is what was sent, in whatever case.
+    fn judge(&mut self, datagram: &[u8], now: Instant) -> Heard {
+        let same =
+            |p: &Ping| datagram.eq_ignore_ascii_case(&emit(&p.mark, self.size));
+        let found = sequence(datagram)
+            .and_then(|number| Some((number, self.record.ping(number)?)))
+            .filter(|(_, ping)| same(ping));
+        match found {
+            Some((sequence, ping)) => {
+                let rtt = ms(now.saturating_duration_since(ping.sent));
+                self.record.answer(sequence, rtt)
+            }
+            None => {
+                self.record.strangers += 1;
+                Heard::Stranger
+            }
         }
     }
 
@@ -266,7 +289,7 @@ impl Pinger {
                     format!("{from} seq={sequence} time={rtt:.3} ms (late)");
                 self.line(&text, "late", sequence, Some(rtt))
             }
-            Heard::Duplicate { sequence } => {
+            Heard::Duplicate { sequence, .. } => {
                 let text = format!("{from} seq={sequence} (DUP!)");
                 self.line(&text, "duplicate", sequence, None)
             }
@@ -283,15 +306,19 @@ impl Pinger {
         self.line(&text, "timeout", sequence, None)
     }
 
-    fn refused(&mut self) -> Result<(), Error> {
+    /// ICMP says what became of a ping, and the system hands it on as an
+    /// error, without saying of which.
+    fn refused(&mut self, error: &io::Error) -> Result<(), Error> {
         self.refused += 1;
-        self.trace.message(Party::Server, || "ICMP port unreachable".into());
+        let what = match error.kind() {
+            ErrorKind::ConnectionRefused => {
+                "port unreachable (ICMP): nobody listens there".to_string()
+            }
+            _ => format!("{} (ICMP)", reason(error)),
+        };
+        self.trace.message(Party::Server, || what.clone());
         let sequence = self.record.refuse().unwrap_or_default();
-        let text = format!(
-            "from {}: seq={sequence} port unreachable (ICMP): nobody listens \
-             there",
-            self.server.ip()
-        );
+        let text = format!("from {}: seq={sequence} {what}", self.server.ip());
         self.line(&text, "unreachable", sequence, None)
     }
 
@@ -330,11 +357,11 @@ impl Pinger {
             record.late, record.duplicates, record.reordered, record.strangers
         ))?;
         let Some(all) = record.rtts.summary() else { return Ok(()) };
-        print(&all.ping_line())?;
         print(&format!(
             "median {:.3}, 95th percentile {:.3}, jitter {:.3} ms",
             all.median, all.p95, all.jitter
         ))?;
+        print(&all.ping_line())?;
         self.trace.why(|| {
             format!(
                 "{}: so long would TCP wait before it sends again, where \

@@ -4,14 +4,18 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// A ping's datagram. The time is in seconds since 1970, as Python's
+/// A ping's text. The time is in seconds since 1970, as Python's
 /// `time.time()` gives it; it is shown, while the round-trip time is taken
 /// from our own clock.
-pub fn emit(sequence: u64, size: usize) -> Vec<u8> {
+pub fn text(sequence: u64) -> Vec<u8> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let (seconds, micros) = (now.as_secs(), now.subsec_micros());
-    let text = format!("Ping {sequence} {seconds}.{micros:06}");
-    let mut bytes = text.into_bytes();
+    format!("Ping {sequence} {seconds}.{micros:06}").into_bytes()
+}
+
+/// The datagram of a text: padded to the wanted size.
+pub fn emit(text: &[u8], size: usize) -> Vec<u8> {
+    let mut bytes = text.to_vec();
     if bytes.len() < size {
         bytes.push(b' ');
         bytes.resize(size, b'.');
@@ -33,12 +37,12 @@ mod tests {
 
     #[test]
     fn a_ping_and_its_number() {
-        let ping = emit(7, 56);
+        let ping = emit(&text(7), 56);
         assert_eq!(ping.len(), 56);
         assert!(ping.starts_with(b"Ping 7 "));
         assert_eq!(sequence(&ping), Some(7));
         assert_eq!(sequence(&ping.to_ascii_uppercase()), Some(7));
-        assert!(emit(1, 0).len() > 8, "the text itself is always there");
+        assert!(emit(&text(1), 0).len() > 8, "the text is always there");
         for other in ["", "Ping", "Ping x", "Pong 7 1", "Ping -1 2", "é"] {
             assert_eq!(sequence(other.as_bytes()), None, "{other}");
         }

@@ -4,8 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use super::payload::sequence;
-use crate::stats::{Estimator, Rtts, ms};
+use crate::stats::{Estimator, Rtts};
 
 /// Answers to pings older than this many are strangers' for all we know.
 const REMEMBERED: usize = 10_000;
@@ -19,7 +18,9 @@ enum Fate {
 
 pub struct Ping {
     pub sent: Instant,
-    pub payload: Vec<u8>,
+    /// What tells its answers from others; not all of what was sent, which
+    /// may be long.
+    pub mark: Vec<u8>,
     fate: Fate,
     answers: u32,
 }
@@ -33,7 +34,7 @@ pub enum Heard {
     /// The answer to one that had been given up.
     Late { sequence: u64, rtt: f64 },
     /// One more answer.
-    Duplicate { sequence: u64 },
+    Duplicate { sequence: u64, rtt: f64 },
     /// No answer to anything that was asked.
     Stranger,
 }
@@ -57,9 +58,9 @@ pub struct Record {
 }
 
 impl Record {
-    pub fn sent(&mut self, sequence: u64, payload: Vec<u8>, now: Instant) {
+    pub fn sent(&mut self, sequence: u64, mark: Vec<u8>, now: Instant) {
         let fate = Fate::Waiting;
-        let ping = Ping { sent: now, payload, fate, answers: 0 };
+        let ping = Ping { sent: now, mark, fate, answers: 0 };
         self.pings.insert(sequence, ping);
         self.waiting.insert(sequence, now);
         self.sent += 1;
@@ -119,24 +120,6 @@ impl Record {
         !self.waiting.is_empty()
     }
 
-    /// Takes a datagram that came now.
-    pub fn heard(&mut self, datagram: &[u8], now: Instant) -> Heard {
-        let same = |p: &Ping| datagram.eq_ignore_ascii_case(&p.payload);
-        let found = sequence(datagram)
-            .and_then(|number| Some((number, self.ping(number)?)))
-            .filter(|(_, ping)| same(ping));
-        match found {
-            Some((sequence, ping)) => {
-                let rtt = ms(now.saturating_duration_since(ping.sent));
-                self.answer(sequence, rtt)
-            }
-            None => {
-                self.strangers += 1;
-                Heard::Stranger
-            }
-        }
-    }
-
     /// A good answer to this ping, so many milliseconds after it.
     pub fn answer(&mut self, sequence: u64, rtt: f64) -> Heard {
         let Some(ping) = self.pings.get_mut(&sequence) else {
@@ -147,7 +130,7 @@ impl Record {
         match (ping.answers, ping.fate) {
             (2.., _) => {
                 self.duplicates += 1;
-                Heard::Duplicate { sequence }
+                Heard::Duplicate { sequence, rtt }
             }
             (_, Fate::TimedOut) => {
                 self.late += 1;
@@ -170,7 +153,6 @@ impl Record {
 
 #[cfg(test)]
 mod tests {
-    use super::super::payload::emit;
     use super::*;
 
     const SECOND: Duration = Duration::from_secs(1);
@@ -179,34 +161,40 @@ mod tests {
     fn what_becomes_of_pings() {
         let (mut record, start) = (Record::default(), Instant::now());
         let at = |ms| start + Duration::from_millis(ms);
-        let pings: Vec<Vec<u8>> = (0..4).map(|i| emit(i, 56)).collect();
-        for (i, ping) in pings.iter().enumerate() {
-            record.sent(i as u64, ping.clone(), start);
+        for i in 0..4 {
+            record.sent(i, Vec::new(), start);
         }
         let answer =
             |sequence, rtt, behind| Heard::Answer { sequence, rtt, behind };
-        assert_eq!(record.heard(&pings[2], at(10)), answer(2, 10.0, false));
-        let upper = pings[1].to_ascii_uppercase();
-        assert_eq!(record.heard(&upper, at(20)), answer(1, 20.0, true));
-        let twice = Heard::Duplicate { sequence: 1 };
-        assert_eq!(record.heard(&pings[1], at(30)), twice);
+        assert_eq!(record.answer(2, 10.0), answer(2, 10.0, false));
+        assert_eq!(record.answer(1, 20.0), answer(1, 20.0, true));
+        let twice = Heard::Duplicate { sequence: 1, rtt: 30.0 };
+        assert_eq!(record.answer(1, 30.0), twice);
         assert_eq!(record.next_expiry(SECOND), Some(start + SECOND));
         assert_eq!(record.expire(at(999), SECOND), [0; 0]);
         assert_eq!(record.expire(at(1000), SECOND), [0, 3]);
         assert!(!record.is_waiting());
         let late = Heard::Late { sequence: 0, rtt: 1500.0 };
-        assert_eq!(record.heard(&pings[0], at(1500)), late);
-        let twice = Heard::Duplicate { sequence: 0 };
-        assert_eq!(record.heard(&pings[0], at(1600)), twice);
-        // another content, an unknown number, no ping at all
-        let mut other = pings[3].clone();
-        other[20] ^= 1;
-        for stranger in [&other[..], b"Ping 9 1", b"hello", b""] {
-            assert_eq!(record.heard(stranger, at(1700)), Heard::Stranger);
-        }
+        assert_eq!(record.answer(0, 1500.0), late);
+        let twice = Heard::Duplicate { sequence: 0, rtt: 1600.0 };
+        assert_eq!(record.answer(0, 1600.0), twice);
+        assert_eq!(record.answer(9, 1.0), Heard::Stranger);
         assert_eq!((record.answered, record.late), (2, 1));
-        assert_eq!((record.duplicates, record.strangers), (2, 4));
+        assert_eq!((record.duplicates, record.strangers), (2, 1));
         assert_eq!(record.reordered, 1);
         assert_eq!(record.rtts.summary().map(|s| s.max), Some(20.0));
+    }
+
+    #[test]
+    fn what_is_given_up_is_late_when_it_comes() {
+        let mut record = Record::default();
+        record.sent(1, Vec::new(), Instant::now());
+        record.sent(2, Vec::new(), Instant::now());
+        assert!(record.give_up(2) && !record.give_up(2));
+        assert_eq!(record.refuse(), Some(1));
+        assert_eq!(record.refuse(), None);
+        let late = Heard::Late { sequence: 2, rtt: 1.0 };
+        assert_eq!(record.answer(2, 1.0), late);
+        assert_eq!(record.rtts.summary(), None);
     }
 }

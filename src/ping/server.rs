@@ -65,6 +65,8 @@ otherwise. A probability P is written 0.3, 30% or 4/11.
 
 /// Answers that wait for their time; more are lost.
 const MAX_DELAYED: usize = 10_000;
+/// Datagrams that are taken before time and signals are looked at.
+const BATCH: usize = 1000;
 /// Sources whose rates are watched; with more, all are forgotten.
 const MAX_SOURCES: usize = 10_000;
 /// An answer that is held for the next one waits no longer.
@@ -194,8 +196,14 @@ impl Echo {
     fn receive(&mut self, message: &mut [u8]) -> bool {
         let mut answered = false;
         // (an error is of a datagram that nobody took: nothing to be done)
-        while let Ok((length, client)) = self.socket.recv_from(message) {
-            answered |= self.answer(&message[..length], client);
+        for _ in 0..BATCH {
+            let Ok((length, client)) = self.socket.recv_from(message) else {
+                break;
+            };
+            // (a forged source: we would talk to ourselves for ever)
+            if client != self.address {
+                answered |= self.answer(&message[..length], client);
+            }
         }
         answered
     }
@@ -204,7 +212,8 @@ impl Echo {
         let now = Instant::now();
         self.show(Party::Client, client, message);
         let fate = Fate::draw(&mut self.dice, &self.chances);
-        let allowed = self.may_answer(client.ip(), now);
+        let copies = if fate.twice { 2 } else { 1 };
+        let allowed = self.may_answer(client.ip(), now, copies);
         self.trace.fact(|| {
             let ping = sequence(message).map(|n| format!("Ping {n}"));
             let ping = ping.unwrap_or_else(|| "a datagram".into());
@@ -219,7 +228,6 @@ impl Echo {
             self.held = Some((now + MAX_HELD, answer));
             return false;
         }
-        let copies = if fate.twice { 2 } else { 1 };
         for _ in 0..copies {
             if fate.delay.is_zero() {
                 self.send(&answer);
@@ -237,7 +245,12 @@ impl Echo {
 
     /// A source that is not this machine has a budget, which grows with time
     /// up to what a second gives.
-    fn may_answer(&mut self, source: IpAddr, now: Instant) -> bool {
+    fn may_answer(
+        &mut self,
+        source: IpAddr,
+        now: Instant,
+        copies: u32,
+    ) -> bool {
         if source.to_canonical().is_loopback() {
             return true;
         }
@@ -250,9 +263,9 @@ impl Echo {
         let passed = now.saturating_duration_since(*counted).as_secs_f64();
         *budget = (*budget + passed * rate).min(rate);
         *counted = now;
-        let allowed = *budget >= 1.0;
+        let allowed = *budget >= f64::from(copies);
         if allowed {
-            *budget -= 1.0;
+            *budget -= f64::from(copies);
         }
         allowed
     }

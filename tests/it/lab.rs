@@ -68,7 +68,9 @@ fn may_have_one() -> bool {
 }
 
 fn have_ip() -> bool {
-    ["/sbin/ip", "/usr/sbin/ip", "/bin/ip"].iter().any(|p| Path::new(p).exists())
+    ["/sbin/ip", "/usr/sbin/ip", "/bin/ip"]
+        .iter()
+        .any(|p| Path::new(p).exists())
         || have("ip")
 }
 

@@ -6,8 +6,9 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::super::message::Heartbeat;
-use super::super::watch::{Arrival, Client, Event, State};
+use super::super::watch::{Client, Event, State};
 use super::Watcher;
+use crate::datagram::wall_clock;
 use crate::error::Error;
 use crate::output::wrote;
 use crate::stats::ms;
@@ -22,12 +23,7 @@ fn time_of_day(wall: u64) -> String {
 }
 
 impl Watcher {
-    pub fn tell(
-        &self,
-        from: SocketAddr,
-        event: &Event,
-        arrival: Arrival,
-    ) -> Result<(), Error> {
+    pub fn tell(&self, from: SocketAddr, event: &Event) -> Result<(), Error> {
         let Some(client) = self.clients.get(&from) else { return Ok(()) };
         let seconds = |time: &Duration| time.as_secs_f64();
         let json = |name: &str, time: &Duration| {
@@ -55,26 +51,26 @@ impl Watcher {
             ),
             Event::Goodbye => (
                 "goodbye",
-                format!("after {} heartbeats", client.counts.heard),
+                format!("after {} heartbeats", client.session_heard),
                 String::new(),
             ),
             Event::ClockSet { by } => (
                 "clock set",
-                format!("its clock was set, by {by:.0} ms"),
+                format!("by {by:.0} ms"),
                 format!(",\"by_ms\":{by:.3}"),
             ),
         };
-        self.event(from, arrival.wall, word, &text, &more)
+        self.event(from, word, &text, &more)
     }
 
     pub fn event(
         &self,
         from: SocketAddr,
-        wall: u64,
         word: &str,
         text: &str,
         more: &str,
     ) -> Result<(), Error> {
+        let wall = wall_clock();
         let line = match self.json {
             true => format!(
                 "{{\"event\":\"{word}\",\"client\":\"{from}\",\

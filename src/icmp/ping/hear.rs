@@ -4,28 +4,37 @@
 use std::net::IpAddr;
 use std::time::Instant;
 
-use super::super::capture::now;
 use super::super::message::{Message, TIMESTAMP, Version};
-use super::super::names::meaning;
+use super::super::names::{meaning, rest_of};
 use super::super::quote::{Quote, split_extension};
 use super::Pinger;
 use super::host::{Host, Verdict};
-use super::report::{Code, Event, Packet};
-use crate::datagram::{Fault, Received, receive};
+use super::report::{Code, Event, Packet, Times};
+use crate::datagram::{Fault, Received, receive, wall_clock};
 use crate::error::{Doing, Error};
 use crate::udp::internet_checksum;
+
+/// Packets that are taken before the schedule is looked at.
+const BATCH: usize = 1000;
+
+/// Milliseconds of a day, after which RFC 792's timestamps begin anew.
+const DAY: i64 = 24 * 60 * 60 * 1000;
 
 impl Pinger {
     /// All that has come; in a flood, until nothing is waited for.
     pub fn receive_all(&mut self, flood: bool) -> Result<(), Error> {
         for which in 0..self.sockets.len() {
-            while !flood || self.hosts[0].record.is_waiting() {
-                if !self.receive(which, false)? {
+            for _ in 0..BATCH {
+                let enough = flood && !self.hosts[0].record.is_waiting();
+                if enough || !self.receive(which, false)? {
                     break;
                 }
             }
-            if !self.sockets[which].raw {
-                while self.receive(which, true)? {}
+            for _ in 0..BATCH {
+                let raw = self.sockets[which].raw;
+                if raw || !self.receive(which, true)? {
+                    break;
+                }
             }
         }
         Ok(())
@@ -63,7 +72,7 @@ impl Pinger {
             return Ok(());
         };
         let socket = &self.sockets[which];
-        let (version, identifier) = (socket.version, socket.identifier);
+        let version = socket.version;
         if let Some(fault) = received.fault {
             return self.take_fault(version, from, fault, bytes);
         }
@@ -82,18 +91,25 @@ impl Pinger {
         if message.kind != reply {
             return self.take_error(which, packet, bytes, &message);
         }
-        if message.identifier() != identifier {
-            let other = message.identifier();
+        let identifier = message.identifier();
+        let ours = |host: &&Host| host.identifier == identifier;
+        if !self.hosts.iter().any(|host| ours(&host)) {
             self.trace.fact(|| {
-                format!("from {from}: a reply to identifier 0x{other:04x}")
+                format!("from {from}: a reply to identifier 0x{identifier:04x}")
             });
             return Ok(());
         }
-        // (two names may have one address: the data tell them apart)
-        let answers = |host: &Host| host.answers_from(&from);
+        // (two names may have one address: identifier or data tell which)
+        let answers = |host: &Host| ours(&host) && host.answers_from(&from);
         let asked = |host: &Host| answers(host) && host.asked(&message);
         let known = self.hosts.iter().position(asked);
         let known = known.or_else(|| self.hosts.iter().position(answers));
+        if known.is_none() && self.hosts.len() > 1 {
+            self.trace.fact(|| {
+                format!("from {from}: a reply from a host that was not asked")
+            });
+            return Ok(());
+        }
         let index = known.unwrap_or(0);
         self.show_reply(index, header, bytes);
         let sequence = self.hosts[index].sequence(message.sequence());
@@ -116,8 +132,9 @@ impl Pinger {
         };
         match verdict {
             Verdict::Good(heard) => {
-                let more = self.times(&message);
-                let event = Event::Reply { heard, packet, more: &more };
+                let at = received.at.unwrap_or_else(wall_clock);
+                let times = self.times(&message, at);
+                let event = Event::Reply { heard, packet, times };
                 self.tell(index, &event)
             }
             Verdict::Bad(why) => {
@@ -137,8 +154,7 @@ impl Pinger {
         bytes: &[u8],
         message: &Message,
     ) -> Result<(), Error> {
-        let socket = &self.sockets[which];
-        let (version, identifier) = (socket.version, socket.identifier);
+        let version = self.sockets[which].version;
         let meaning = meaning(version, message);
         let from = packet.from;
         let words = &meaning.words;
@@ -155,9 +171,9 @@ impl Pinger {
         let quote = Quote::parse(version, quoted);
         let ours = quote.as_ref().and_then(|quote| {
             let (id, sequence) = quote.echo(self.kind(version))?;
-            let to = |h: &Host| h.address.ip() == quote.target;
-            let index = self.hosts.iter().position(to)?;
-            (id == identifier).then_some((index, sequence))
+            let to =
+                |h: &Host| h.identifier == id && h.address.ip() == quote.target;
+            Some((self.hosts.iter().position(to)?, sequence))
         });
         let Some((index, sequence)) = ours else {
             self.trace.fact(|| match &quote {
@@ -182,16 +198,20 @@ impl Pinger {
         bytes: &[u8],
     ) -> Result<(), Error> {
         let request = Message::parse(bytes);
+        let asked = |h: &Host| {
+            h.address.ip() == target
+                && request.as_ref().is_some_and(|request| h.asked(request))
+        };
         let to = |h: &Host| h.address.ip() == target;
-        let index = self.hosts.iter().position(to);
+        let index = self.hosts.iter().position(asked);
+        let index = index.or_else(|| self.hosts.iter().position(to));
         let known = index.zip(request).zip(fault.offender);
         let Some(((index, request), from)) = known.filter(|_| fault.is_icmp)
         else {
             return Ok(());
         };
         let Fault { kind, code, info, .. } = fault;
-        // the octets behind the checksum are not told, but for an MTU
-        let rest = info.to_be_bytes();
+        let rest = rest_of(version, kind, info);
         let message = Message { kind, code, checksum: 0, rest, data: &[] };
         let meaning = meaning(version, &message);
         self.show_fault(from, &meaning, request.sequence());
@@ -214,8 +234,8 @@ impl Pinger {
             });
             return Ok(());
         }
-        host.errors += 1;
         if code.meaning.is_final {
+            host.errors += 1;
             host.record.give_up(sequence);
         }
         self.tell(index, &Event::Error { sequence, from, code })
@@ -231,42 +251,39 @@ impl Pinger {
 
     /// What a timestamp says: when it was asked (otime), when that came
     /// (rtime) and when it was answered (ttime), in milliseconds since
-    /// midnight UT; and what follows when `now` is the time here:
+    /// midnight UT; and what follows when `at` is the time of its coming:
     ///
-    /// offset = ((rtime - otime) + (ttime - now)) / 2, and
-    /// delay = (now - otime) - (ttime - rtime). RFC 5905 §8
-    fn times(&self, message: &Message) -> String {
+    /// offset = ((rtime - otime) + (ttime - at)) / 2, and
+    /// delay = (at - otime) - (ttime - rtime). RFC 5905 §8
+    fn times(&self, message: &Message, at: u64) -> Option<Times> {
         if !self.options.timestamp {
-            return String::new();
+            return None;
         }
         let number = |at: usize| -> Option<i64> {
             let octets = message.data.get(at..at + 4)?.first_chunk::<4>()?;
             Some(i64::from(u32::from_be_bytes(*octets)))
         };
-        let all = number(0).zip(number(4)).zip(number(8));
-        let Some(((otime, rtime), ttime)) = all else { return String::new() };
-        let fields = format!("    otime={otime} rtime={rtime} ttime={ttime}");
-        // "then any time can be inserted … provided the high order bit of
-        // the timestamp is also set" RFC 792
-        if rtime >> 31 != 0 || ttime >> 31 != 0 {
-            return format!("{fields} (not of UT)\n");
-        }
-        let now = i64::from(milliseconds_since_midnight());
-        let offset = ((rtime - otime) + (ttime - now)) as f64 / 2.0;
-        let delay = (now - otime) - (ttime - rtime);
-        format!("{fields} offset={offset} ms delay={delay} ms\n")
+        let (otime, rtime, ttime) = (number(0)?, number(4)?, number(8)?);
+        // midnight may lie in between: the nearer way round
+        let minus =
+            |a: i64, b: i64| (a - b + DAY / 2).rem_euclid(DAY) - DAY / 2;
+        let at = i64::from(milliseconds_since_midnight(at));
+        let there = minus(rtime, otime) + minus(ttime, at);
+        // "the high order bit of the timestamp is also set to indicate this
+        // non-standard value" RFC 792
+        let standard = rtime >> 31 == 0 && ttime >> 31 == 0;
+        let delay = minus(at, otime) - minus(ttime, rtime);
+        let clocks = standard.then_some((there as f64 / 2.0, delay));
+        Some(Times { otime, rtime, ttime, clocks })
     }
 }
 
 /// The time as RFC 792 wants it: "milliseconds since midnight UT".
-pub fn milliseconds_since_midnight() -> u32 {
-    const DAY: u64 = 24 * 60 * 60 * 1000;
-    (now() / 1_000_000 % DAY) as u32
+fn milliseconds_since_midnight(at: u64) -> u32 {
+    (at / 1_000_000 % DAY as u64) as u32
 }
 
-/// The data of a query: otime, and room for rtime and ttime.
-pub fn timestamp_query() -> Vec<u8> {
-    let mut data = milliseconds_since_midnight().to_be_bytes().to_vec();
-    data.extend([0; 8]);
-    data
+/// The mark of a timestamp query: otime.
+pub fn originate_timestamp(at: u64) -> Vec<u8> {
+    milliseconds_since_midnight(at).to_be_bytes().to_vec()
 }

@@ -4,7 +4,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use super::super::message::{Message, time_stamp};
+use super::super::message::{Message, stamped_at};
 use crate::ping::record::{Heard, Ping, Record};
 use crate::stats::ms;
 
@@ -14,6 +14,10 @@ pub struct Host {
     pub address: SocketAddr,
     /// Our own address towards it.
     pub local: IpAddr,
+    /// Of our requests to it; 0 until the socket is open.
+    pub identifier: u16,
+    /// The data of a request, but for its beginning, the mark.
+    blank: Vec<u8>,
     pub record: Record,
     /// Times that ICMP said what became of a request.
     pub errors: u64,
@@ -31,9 +35,31 @@ pub enum Verdict {
 }
 
 impl Host {
-    pub fn new(name: String, address: SocketAddr, local: IpAddr) -> Host {
-        let record = Record::default();
-        Host { name, address, local, record, errors: 0, bad: 0 }
+    /// `blank` is the data of its requests, without the time.
+    pub fn new(
+        name: String,
+        address: SocketAddr,
+        local: IpAddr,
+        blank: Vec<u8>,
+    ) -> Host {
+        Host {
+            name,
+            address,
+            local,
+            identifier: 0,
+            blank,
+            record: Record::default(),
+            errors: 0,
+            bad: 0,
+        }
+    }
+
+    /// The data of a request, which begin with this mark.
+    pub fn data(&self, mark: &[u8]) -> Vec<u8> {
+        let mut data = self.blank.clone();
+        let room = mark.len().min(data.len());
+        data[..room].copy_from_slice(&mark[..room]);
+        data
     }
 
     /// Does a message from there come from this host? A group's members
@@ -54,7 +80,10 @@ impl Host {
     /// Was this sent to this host, by sequence number and data?
     pub fn asked(&self, message: &Message) -> bool {
         let ping = self.record.ping(self.sequence(message.sequence()));
-        ping.is_some_and(|ping| ping.payload == message.data)
+        ping.is_some_and(|ping| {
+            message.data.starts_with(&ping.mark)
+                && message.data.len() == self.blank.len()
+        })
     }
 
     /// Sequence number and data must be those of a request. `at` is when
@@ -70,7 +99,7 @@ impl Host {
             self.bad += 1;
             return Verdict::Bad("this was never sent".into());
         };
-        if let Some(fault) = wrong_data(&ping.payload, message.data) {
+        if let Some(fault) = wrong_data(&self.data(&ping.mark), message.data) {
             self.bad += 1;
             return Verdict::Bad(fault);
         }
@@ -79,7 +108,7 @@ impl Host {
     }
 
     /// The same for a reply to a timestamp query, whose data are otime,
-    /// rtime and ttime: the first must be ours.
+    /// rtime and ttime: the first, the mark, must be ours.
     pub fn judge_timestamp(
         &mut self,
         message: &Message,
@@ -87,14 +116,12 @@ impl Host {
     ) -> Verdict {
         let sequence = self.sequence(message.sequence());
         let asked = self.record.ping(sequence);
-        let same = |p: &&Ping| {
-            p.payload.first_chunk::<4>() == message.data.first_chunk()
-        };
+        let same = |p: &&Ping| message.data.starts_with(&p.mark);
         let Some(ping) = asked.filter(same) else {
             self.bad += 1;
             return Verdict::Bad("this was never asked".into());
         };
-        if message.data.len() < 12 {
+        if message.data.len() < self.blank.len() {
             self.bad += 1;
             return Verdict::Bad("truncated".into());
         }
@@ -108,7 +135,7 @@ impl Host {
 /// and the time by the monotonic clock is not believed.
 fn round_trip(ping: &Ping, at: Option<u64>, now: Instant) -> Duration {
     let most = now.saturating_duration_since(ping.sent);
-    at.zip(time_stamp(&ping.payload))
+    at.zip(stamped_at(&ping.mark))
         .and_then(|(at, sent)| at.checked_sub(sent))
         .map(Duration::from_nanos)
         .filter(|time| *time <= most)
@@ -134,20 +161,21 @@ fn wrong_data(sent: &[u8], came: &[u8]) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::message::{payload, stamp};
+    use super::super::super::message::{payload, time_stamp};
     use super::*;
 
     fn stamped() -> Vec<u8> {
         let mut data = payload(16);
-        stamp(&mut data, 1_000);
+        data[..8].copy_from_slice(&time_stamp(1_000, 16));
         data
     }
 
     fn host(data: Vec<u8>, sent: Instant) -> Host {
         let address = "192.0.2.1:0".parse().unwrap();
         let local = "192.0.2.2".parse().unwrap();
-        let mut host = Host::new("h".into(), address, local);
-        host.record.sent(1, data, sent);
+        let mark = data[..data.len().min(8)].to_vec();
+        let mut host = Host::new("h".into(), address, local, data);
+        host.record.sent(1, mark, sent);
         host
     }
 

@@ -4,12 +4,16 @@ use std::io::{self, IsTerminal};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
-use super::super::socket::{Fragments, interface_number, is_root};
+use super::super::message::payload;
+use super::super::socket::{
+    Fragments, bind_to_interface, interface_number, is_root,
+};
 use super::host::Host;
 use super::report::Style;
 use crate::args::{self, Args};
 use crate::error::{Doing, Error};
 use crate::net::{self, Family};
+use crate::output::say;
 
 /// A name server may take its time.
 const LOOK_UP: Duration = Duration::from_secs(5);
@@ -33,7 +37,7 @@ pub struct Options {
     pub ttl: Option<u8>,
     pub fragments: Option<Fragments>,
     /// The name of an interface, or an address of ours.
-    pub interface: Option<String>,
+    interface: Option<String>,
     pub numeric: bool,
     pub flood: bool,
     pub timestamp: bool,
@@ -71,7 +75,7 @@ impl Options {
             pcap: args.value("--pcap", args::text)?,
             json: args.flag("--json"),
             quiet: args.flag("--quiet"),
-            family: if timestamp { Family::V4 } else { family },
+            family,
         };
         if flood && !is_root() {
             return usage("-f: only root may flood");
@@ -79,10 +83,34 @@ impl Options {
         if !is_root() && options.interval < LEAST_INTERVAL {
             return usage("-i: less than 0.002 seconds is for root");
         }
-        if timestamp && family == Family::V6 {
-            return usage("--timestamp: IPv6 has none");
+        options.consistent()
+    }
+
+    /// An address of ours, and a timestamp, want their version of IP.
+    fn consistent(mut self) -> Result<Options, Error> {
+        let own = self.own_address().map(|own| match own {
+            IpAddr::V4(_) => ("-I", Family::V4),
+            IpAddr::V6(_) => ("-I", Family::V6),
+        });
+        let stamps = self.timestamp.then_some(("--timestamp", Family::V4));
+        for (option, wanted) in own.into_iter().chain(stamps) {
+            if self.family != Family::Any && self.family != wanted {
+                return usage(&format!("{option}: of the other version of IP"));
+            }
+            self.family = wanted;
         }
-        Ok(options)
+        Ok(self)
+    }
+
+    /// From which address of ours, if one is given.
+    pub fn own_address(&self) -> Option<IpAddr> {
+        self.interface.as_ref()?.parse().ok()
+    }
+
+    /// By which interface, if one is given.
+    pub fn interface_name(&self) -> Option<&str> {
+        let name = self.interface.as_deref()?;
+        self.own_address().is_none().then_some(name)
     }
 
     /// How a run with so many hosts is told.
@@ -99,13 +127,31 @@ impl Options {
         }
     }
 
-    /// A host by its name or address.
-    pub fn host(&self, name: String) -> Result<Host, Error> {
+    /// The hosts, by names or addresses. Of several, those that cannot be
+    /// asked are named and left out.
+    pub fn hosts(&self, names: Vec<String>) -> Result<Vec<Host>, Error> {
+        let (mut hosts, count) = (Vec::new(), names.len());
+        for name in names {
+            match self.host(name) {
+                Err(error) if count > 1 => {
+                    say(format!("topdown icmp-ping: {error}"));
+                }
+                other => hosts.push(other?),
+            }
+        }
+        match (hosts.is_empty(), count) {
+            (true, 0) => usage("HOST is missing"),
+            (true, _) => Err(Error::Told),
+            (false, _) => Ok(hosts),
+        }
+    }
+
+    fn host(&self, name: String) -> Result<Host, Error> {
         let all = net::resolve(&name, 0, self.family, LOOK_UP)?;
         let mut address = all[0];
         // a link-local address is good on one link: -I says on which
         if let (SocketAddr::V6(v6), Some(interface)) =
-            (&mut address, &self.interface)
+            (&mut address, self.interface_name())
         {
             let local =
                 v6.ip().is_unicast_link_local() || v6.ip().is_multicast();
@@ -114,28 +160,40 @@ impl Options {
             }
         }
         let local = self.local_address(address)?;
-        Ok(Host::new(name, address, local))
+        let blank = match self.timestamp {
+            true => vec![0; self.size],
+            false => payload(self.size),
+        };
+        Ok(Host::new(name, address, local, blank))
     }
 
     /// The address that the system would send from: a datagram socket knows
     /// without sending anything.
     fn local_address(&self, to: SocketAddr) -> Result<IpAddr, Error> {
-        if let Some(Ok(own)) = self.interface.as_ref().map(|i| i.parse()) {
-            return Ok(own);
-        }
         let any: IpAddr = match to {
             SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
             SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
         };
-        if self.interface.is_some() {
-            return Ok(any);
-        }
+        let own = self.own_address().unwrap_or(any);
         let doing = || format!("send to {}", to.ip());
-        let socket = UdpSocket::bind((any, 0)).doing(doing)?;
+        let socket = UdpSocket::bind((own, 0)).doing(doing)?;
+        if let Some(name) = self.interface_name() {
+            bind_to_interface(&socket, name)
+                .doing(|| format!("send by {name}"))?;
+        }
         let mut discard = to;
         discard.set_port(9);
         socket.connect(discard).doing(doing)?;
         Ok(socket.local_addr().doing(doing)?.ip())
+    }
+
+    /// ` from ADDRESS INTERFACE:`, as ping(8) has it with -I.
+    pub fn sends_from(&self, local: IpAddr) -> String {
+        match (&self.interface, self.interface_name()) {
+            (Some(_), Some(name)) => format!(" from {local} {name}:"),
+            (Some(_), None) => format!(" from {local} :"),
+            (None, _) => String::new(),
+        }
     }
 }
 

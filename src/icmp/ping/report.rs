@@ -2,6 +2,7 @@
 //! for several, JSON for programs.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::io::{self, IsTerminal, Write};
 use std::net::IpAddr;
 use std::time::Duration;
@@ -9,6 +10,7 @@ use std::time::Duration;
 use super::super::names::Meaning;
 use super::super::quote::Quote;
 use super::host::Host;
+use super::options::Options;
 use crate::error::Error;
 use crate::output::{json_string, wrote};
 use crate::ping::record::Heard;
@@ -27,11 +29,11 @@ pub enum Style {
 
 /// Something that happened to a request of one host.
 pub enum Event<'a> {
-    /// A good reply of so many octets; `more` is what a timestamp says.
+    /// A good reply, and what it says when it is a timestamp's.
     Reply {
         heard: Heard,
         packet: Packet,
-        more: &'a str,
+        times: Option<Times>,
     },
     /// A reply that is none.
     Bad {
@@ -71,12 +73,37 @@ pub struct Code<'a> {
     pub quote: Option<&'a Quote>,
 }
 
+/// The three times of a timestamp, and the offset of the other clock and the
+/// delay, in milliseconds, where they are times of UT.
+#[derive(Clone, Copy)]
+pub struct Times {
+    pub otime: i64,
+    pub rtime: i64,
+    pub ttime: i64,
+    pub clocks: Option<(f64, i64)>,
+}
+
+impl fmt::Display for Times {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let Times { otime, rtime, ttime, clocks } = self;
+        write!(f, "otime={otime} rtime={rtime} ttime={ttime}")?;
+        match clocks {
+            Some((offset, delay)) => {
+                write!(f, " offset={offset} ms delay={delay} ms")
+            }
+            None => write!(f, " (not of UT)"),
+        }
+    }
+}
+
 pub struct Report {
     pub style: Style,
     /// No name beside an address.
     pub numeric: bool,
     /// Cells of rounds that are not complete yet, by sequence number.
     rows: BTreeMap<u64, Vec<Option<String>>>,
+    /// The last round that is printed.
+    printed: u64,
 }
 
 /// As ping(8) writes times: three digits that matter.
@@ -101,10 +128,15 @@ fn width(hosts: &[Host]) -> usize {
 
 impl Report {
     pub fn new(style: Style, numeric: bool) -> Report {
-        Report { style, numeric, rows: BTreeMap::new() }
+        Report { style, numeric, rows: BTreeMap::new(), printed: 0 }
     }
 
-    pub fn begin(&self, hosts: &[Host], size: usize) -> Result<(), Error> {
+    pub fn begin(
+        &self,
+        hosts: &[Host],
+        options: &Options,
+    ) -> Result<(), Error> {
+        let size = options.size;
         match (self.style, hosts) {
             (Style::Json, _) => Ok(()),
             (Style::Columns, _) => {
@@ -120,14 +152,23 @@ impl Report {
             }
             (_, hosts) => hosts.iter().try_for_each(|host| {
                 let (name, address) = (&host.name, host.address.ip());
+                let from = options.sends_from(host.local);
+                let is_name = name.parse::<IpAddr>().is_err();
                 print(&match address {
-                    IpAddr::V4(_) => format!(
-                        "PING {name} ({address}) {size}({}) bytes of data.\n",
-                        size + 28
-                    ),
-                    IpAddr::V6(_) => {
-                        format!("PING {name}({address}) {size} data bytes\n")
+                    IpAddr::V4(_) => {
+                        let whole = size + 28;
+                        format!(
+                            "PING {name} ({address}){from} {size}({whole}) \
+                             bytes of data.\n"
+                        )
                     }
+                    IpAddr::V6(_) if is_name && !self.numeric => format!(
+                        "PING {name}({name} ({address})){from} {size} data \
+                         bytes\n"
+                    ),
+                    IpAddr::V6(_) => format!(
+                        "PING {name}({address}){from} {size} data bytes\n"
+                    ),
                 })
             }),
         }
@@ -148,6 +189,10 @@ impl Report {
                 let Some((sequence, text)) = column(event) else {
                     return Ok(());
                 };
+                // (an error about a request that has timed out already)
+                if sequence <= self.printed {
+                    return Ok(());
+                }
                 let empty = || vec![None; hosts.len()];
                 let row = self.rows.entry(sequence).or_insert_with(empty);
                 row[index].get_or_insert(text);
@@ -183,22 +228,25 @@ impl Report {
             (format!("{octets} bytes from {from}: icmp_seq"), ttl)
         };
         match event {
-            Event::Reply { heard, packet, more } => {
+            Event::Reply { heard, packet, times } => {
                 let (start, ttl) = from(packet);
+                let times = times.map(|t| format!("    {t}\n"));
+                let times = times.unwrap_or_default();
                 match heard {
                     Heard::Answer { sequence, rtt, behind } => {
                         let time = time(*rtt);
                         let behind = if *behind { " (reordered)" } else { "" };
                         format!(
-                            "{start}={sequence}{ttl} time={time}{behind}\n{more}"
+                            "{start}={sequence}{ttl} time={time}{behind}\n{times}"
                         )
                     }
                     Heard::Late { sequence, rtt } => {
                         let time = time(*rtt);
                         format!("{start}={sequence}{ttl} (late: {time})\n")
                     }
-                    Heard::Duplicate { sequence } => {
-                        format!("{start}={sequence}{ttl} (DUP!)\n")
+                    Heard::Duplicate { sequence, rtt } => {
+                        let time = time(*rtt);
+                        format!("{start}={sequence}{ttl} time={time} (DUP!)\n")
                     }
                     Heard::Stranger => String::new(),
                 }
@@ -228,6 +276,7 @@ impl Report {
                 break;
             }
             let (sequence, cells) = row.remove_entry();
+            self.printed = sequence;
             let cells: String = cells
                 .iter()
                 .map(|text| cell(text.as_deref().unwrap_or("-"), width))
@@ -242,13 +291,14 @@ impl Report {
         &mut self,
         hosts: &[Host],
         elapsed: Duration,
+        last: bool,
     ) -> Result<(), Error> {
         match self.style {
             Style::Json => {
                 hosts.iter().try_for_each(|host| print(&json_summary(host)))
             }
             Style::Columns => {
-                self.print_rows(width(hosts), true)?;
+                self.print_rows(width(hosts), last)?;
                 print(&table(hosts))
             }
             _ => hosts
@@ -298,8 +348,18 @@ fn json(host: &Host, event: &Event) -> String {
         format!(",\"from\":\"{from}\",\"bytes\":{octets},\"ttl\":{ttl}")
     };
     match event {
-        Event::Reply { heard, packet, .. } => {
-            let packet = of_packet(packet);
+        Event::Reply { heard, packet, times } => {
+            let mut packet = of_packet(packet);
+            if let Some(Times { otime, rtime, ttime, clocks }) = times {
+                packet.push_str(&format!(
+                    ",\"otime\":{otime},\"rtime\":{rtime},\"ttime\":{ttime}"
+                ));
+                if let Some((offset, delay)) = clocks {
+                    packet.push_str(&format!(
+                        ",\"offset_ms\":{offset},\"delay_ms\":{delay}"
+                    ));
+                }
+            }
             let rtt = |rtt| format!("{packet},\"rtt_ms\":{rtt:.3}");
             match heard {
                 Heard::Answer { sequence, rtt: ms, .. } => {
@@ -308,8 +368,8 @@ fn json(host: &Host, event: &Event) -> String {
                 Heard::Late { sequence, rtt: ms } => {
                     object("late", *sequence, rtt(ms))
                 }
-                Heard::Duplicate { sequence } => {
-                    object("duplicate", *sequence, packet)
+                Heard::Duplicate { sequence, rtt: ms } => {
+                    object("duplicate", *sequence, rtt(ms))
                 }
                 Heard::Stranger => String::new(),
             }
@@ -384,25 +444,26 @@ fn statistics(host: &Host, elapsed: Duration) -> String {
         loss(record.sent, record.answered),
         ms(elapsed)
     );
-    let Some(all) = record.rtts.summary() else { return out };
-    out.push_str(&all.ping_line());
+    let Some(all) = record.rtts.summary() else { return out + "\n" };
     out.push_str(&format!(
-        "\nmedian {:.3}, 95th percentile {:.3}, jitter {:.3} ms; {} late, \
+        "median {:.3}, 95th percentile {:.3}, jitter {:.3} ms; {} late, \
          {} reordered\n",
         all.median, all.p95, all.jitter, record.late, record.reordered
     ));
     if io::stdout().is_terminal() {
         out.push_str(&record.rtts.histogram());
     }
-    out
+    // last of all, where scripts look for it
+    out + &all.ping_line() + "\n"
 }
 
 /// The summary of several hosts: a line each.
 fn table(hosts: &[Host]) -> String {
     let wide = width(hosts) - 2;
     let mut out = format!(
-        "\n{:wide$}  {:>5} {:>5} {:>6}  min/avg/max/mdev ms\n",
-        "host", "sent", "rcvd", "loss"
+        "\n{:wide$}  {:>5} {:>5} {:>6} {:>4} {:>4} {:>4} {:>4}  \
+         min/avg/max/mdev ms\n",
+        "host", "sent", "rcvd", "loss", "late", "dup", "bad", "err"
     );
     for host in hosts {
         let record = &host.record;
@@ -416,7 +477,9 @@ fn table(hosts: &[Host]) -> String {
         let (sent, received) = (record.sent, record.answered);
         let lost = loss(sent, received).replace(" packet loss", "");
         out.push_str(&format!(
-            "{name:wide$}  {sent:>5} {received:>5} {lost:>6}  {times}\n"
+            "{name:wide$}  {sent:>5} {received:>5} {lost:>6} {:>4} {:>4} \
+             {:>4} {:>4}  {times}\n",
+            record.late, record.duplicates, host.bad, host.errors
         ));
     }
     out

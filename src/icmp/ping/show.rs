@@ -3,20 +3,29 @@
 
 use std::net::IpAddr;
 
-use super::super::capture::{now, with_ip_header};
+use super::super::capture::with_ip_header;
 use super::super::draw::{draw_ip, draw_message, work_checksum};
-use super::super::message::{Message, Version, emit, pseudo_header};
+use super::super::message::{
+    Message, Version, emit, pseudo_header, with_pseudo_header,
+};
 use super::super::names::{Meaning, meaning};
 use super::super::quote::{Quote, mpls_labels};
 use super::Pinger;
 use super::report::Packet;
-use crate::datagram::Received;
+use crate::datagram::{Received, wall_clock};
 use crate::error::{Doing, Error};
 use crate::trace::Party;
-use crate::udp::internet_checksum;
 
 /// The TTL in our headers when the options say none: the system's default.
 const USUAL_TTL: u8 = 64;
+
+/// Where echoes are specified.
+fn source(version: Version) -> &'static str {
+    match version {
+        Version::V4 => "RFC 792",
+        Version::V6 => "RFC 4443 §4",
+    }
+}
 
 impl Pinger {
     /// A request that left at that time.
@@ -24,7 +33,7 @@ impl Pinger {
         &mut self,
         index: usize,
         at: u64,
-        mut message: Vec<u8>,
+        message: Vec<u8>,
     ) -> Result<(), Error> {
         if !self.trace.is_on() && self.capture.is_none() {
             return Ok(());
@@ -32,19 +41,15 @@ impl Pinger {
         let host = &self.hosts[index];
         let (local, to) = (host.local, host.address.ip());
         let pseudo = pseudo_header(local, to, message.len());
-        if !pseudo.is_empty() {
-            // the kernel does the same
-            message[2..4].fill(0);
-            let all = [&pseudo[..], &message].concat();
-            let checksum = internet_checksum(&all).to_be_bytes();
-            message[2..4].copy_from_slice(&checksum);
-        }
-        self.show(Party::Client, index, &message, || {
-            "type and code say what it is; identifier and sequence number \
-             come back in the reply. RFC 792, KR 5.6"
-                .into()
-        });
+        let message = with_pseudo_header(&pseudo, message);
         let version = Version::of(&to);
+        self.show(Party::Client, index, &message, || {
+            let source = source(version);
+            format!(
+                "type and code say what it is; identifier and sequence \
+                 number come back in the reply. {source}, KR 5.6"
+            )
+        });
         self.trace.drawing(|| draw_message(version, &message, None));
         if host.record.sent == 1 && index == 0 {
             self.trace.drawing(|| work_checksum(&pseudo, &message));
@@ -61,7 +66,7 @@ impl Pinger {
         header: &[u8],
         bytes: &[u8],
     ) -> Result<(), Error> {
-        let at = received.at.unwrap_or_else(now);
+        let at = received.at.unwrap_or_else(wall_clock);
         let ttl = received.ttl.unwrap_or(USUAL_TTL);
         self.capture(at, || match (header, received.to) {
             ([], Some(to)) => with_ip_header(from, to, ttl, bytes),
@@ -118,28 +123,25 @@ impl Pinger {
             return;
         }
         let host = &self.hosts[index];
+        let version = Version::of(&host.address.ip());
         self.show(Party::Server, index, bytes, || {
-            "believed when type, identifier, checksum, source, sequence \
-             number and data are right; * marks what has changed. RFC 792"
-                .into()
+            let source = source(version);
+            format!(
+                "believed when type, identifier, checksum, source, sequence \
+                 number and data are right; * marks what has changed. {source}"
+            )
         });
         if !header.is_empty() {
             self.trace.drawing(|| draw_ip(header));
         }
-        let version = Version::of(&host.address.ip());
         let request = Message::parse(bytes).and_then(|reply| {
             let sequence = host.sequence(reply.sequence());
-            let data = &host.record.ping(sequence)?.payload;
+            let data = host.data(&host.record.ping(sequence)?.mark);
             let (kind, id) = (self.kind(version), reply.identifier());
-            let mut bytes = emit(kind, id, reply.sequence(), data);
-            if version == Version::V6 {
-                let (from, to) = (host.local, host.address.ip());
-                let pseudo = pseudo_header(from, to, bytes.len());
-                bytes[2..4].fill(0);
-                let sum = internet_checksum(&[&pseudo[..], &bytes].concat());
-                bytes[2..4].copy_from_slice(&sum.to_be_bytes());
-            }
-            Some(bytes)
+            let bytes = emit(kind, id, reply.sequence(), &data);
+            let (from, to) = (host.local, host.address.ip());
+            let pseudo = pseudo_header(from, to, bytes.len());
+            Some(with_pseudo_header(&pseudo, bytes))
         });
         self.trace.drawing(|| draw_message(version, bytes, request.as_deref()));
     }

@@ -23,7 +23,9 @@ const MAX_HOPS: usize = 12;
 pub fn draw(title: &str, table: &Table, target: IpAddr) -> String {
     let first = table.ttl(0);
     let end = table.end_of_path();
-    let hops = usize::from(end - first + 1).min(MAX_HOPS);
+    let all = usize::from(end - first + 1);
+    let hops = all.min(MAX_HOPS);
+    let cut = if all > hops { "; the first hops" } else { "" };
     let cells: Vec<(usize, &Cell)> = table
         .cells
         .iter()
@@ -47,7 +49,7 @@ pub fn draw(title: &str, table: &Table, target: IpAddr) -> String {
          <text class=\"t\" x=\"{middle}\" y=\"26\" text-anchor=\"middle\">{1}\
          </text>\n<text class=\"n\" x=\"{middle}\" y=\"44\" \
          text-anchor=\"middle\">each router takes 1 from the TTL; \
-         X: it ran out</text>\n",
+         X: it ran out{cut}</text>\n",
         escape(title),
         escape(&shorten(title, width / 9)),
     );
@@ -143,6 +145,7 @@ fn probe(
             "time exceeded".to_string()
         }
         (true, "") if *from == target => "the host itself".to_string(),
+        (true, "") => "port unreachable".to_string(),
         (true, mark) => format!("unreachable !{mark}"),
     };
     let (label_x, label_y) = (end + 10, low + 4);

@@ -1,17 +1,17 @@
 //! What is sent, and what comes back: UDP datagrams to a port that nobody
 //! has, or echo requests.
 
-use std::io::{self, ErrorKind};
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::os::fd::{AsRawFd, RawFd};
+use std::time::Instant;
 
-use super::super::message::{HEADER, Message, Version, emit};
-use super::super::names::{Meaning, is_time_exceeded, meaning};
+use super::super::message::{HEADER, Message, Version, emit, payload};
+use super::super::names::{Meaning, is_time_exceeded, meaning, rest_of};
 use super::super::quote::{Quote, split_extension};
 use super::super::socket::{Fragments, IcmpSocket, Travel, set_travel};
-use super::destination;
 use crate::args;
-use crate::datagram::{Received, hear_all, receive};
+use crate::datagram::{Received, hear_all, is_from_icmp, receive, wall_clock};
 use crate::error::{Doing, Error};
 use crate::udp::internet_checksum;
 
@@ -26,8 +26,6 @@ const MAX_PACKET: usize = 65_536;
 const TRIES: usize = 20;
 
 pub struct Options {
-    pub icmp: bool,
-    pub port: u16,
     pub source: Option<IpAddr>,
     /// Not to be fragmented.
     pub whole: bool,
@@ -54,11 +52,43 @@ pub struct Probes {
     /// Octets of data.
     data: usize,
     buffer: Vec<u8>,
+    options: Options,
 }
 
 enum Kind {
     Udp(UdpSocket),
     Icmp(IcmpSocket),
+}
+
+/// An echo socket for `-I`.
+pub fn icmp_socket(
+    version: Version,
+    own: Option<IpAddr>,
+) -> Result<IcmpSocket, Error> {
+    let mut random = [0; 2];
+    getrandom::fill(&mut random)
+        .map_err(|e| Error::protocol("draw an identifier", e))?;
+    let own = own.filter(|own| Version::of(own) == version);
+    IcmpSocket::open(version, false, u16::from_be_bytes(random), own)
+}
+
+/// A socket that hears what ICMP says of its datagrams.
+fn udp_socket(
+    options: &Options,
+    target: SocketAddr,
+) -> Result<UdpSocket, Error> {
+    let any: IpAddr = match target {
+        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    let own = options.source.unwrap_or(any);
+    let socket = UdpSocket::bind((own, 0));
+    let socket = socket.doing(|| format!("send from {own}"))?;
+    let doing = || format!("send to {target}");
+    hear_all(&socket, target.is_ipv6(), true).doing(doing)?;
+    socket.connect(target).doing(doing)?;
+    socket.set_nonblocking(true).doing(doing)?;
+    Ok(socket)
 }
 
 /// Something that came back.
@@ -126,47 +156,43 @@ impl Answer {
 
 impl Probes {
     pub fn open(
-        options: &Options,
+        options: Options,
         mut target: SocketAddr,
+        socket: Option<IcmpSocket>,
     ) -> Result<Probes, Error> {
         let version = Version::of(&target.ip());
-        let any: IpAddr = match version {
-            Version::V4 => Ipv4Addr::UNSPECIFIED.into(),
-            Version::V6 => Ipv6Addr::UNSPECIFIED.into(),
-        };
-        let own = SocketAddr::new(options.source.unwrap_or(any), 0);
-        let doing = || format!("send from {}", own.ip());
-        let kind = if options.icmp {
-            let mut random = [0; 2];
-            getrandom::fill(&mut random)
-                .map_err(|e| Error::protocol("draw an identifier", e))?;
-            let identifier = u16::from_be_bytes(random);
-            // (a raw socket of IPv6 would take a port for a protocol)
-            target.set_port(0);
-            let mut socket = IcmpSocket::open(version, false, identifier)?;
-            if options.source.is_some() {
-                socket.bind(own).doing(doing)?;
+        let kind = match socket {
+            Some(socket) => {
+                // (a raw socket of IPv6 would take a port for a protocol)
+                target.set_port(0);
+                Kind::Icmp(socket)
             }
-            Kind::Icmp(socket)
-        } else {
-            let socket = UdpSocket::bind(own).doing(doing)?;
-            let to = destination(target, options.port);
-            let doing = || format!("send to {to}");
-            hear_all(&socket, version == Version::V6, true).doing(doing)?;
-            socket.connect(to).doing(doing)?;
-            socket.set_nonblocking(true).doing(doing)?;
-            Kind::Udp(socket)
+            None => Kind::Udp(udp_socket(&options, target)?),
         };
         let data = options.size - version.header() - HEADER;
         let buffer = vec![0; MAX_PACKET];
-        let probes = Probes { kind, version, target, data, buffer };
-        let fragments = match options.whole {
-            true => Fragments::NeverProbing,
+        let probes = Probes { kind, version, target, data, buffer, options };
+        probes.set_fragments().doing(|| "set the socket's options")?;
+        Ok(probes)
+    }
+
+    fn set_fragments(&self) -> io::Result<()> {
+        let fragments = match self.options.whole {
+            true => Fragments::NeverAtAll,
             false => Fragments::Allowed,
         };
         let travel = Travel { ttl: None, fragments: Some(fragments) };
-        set_travel(&probes.fd(), version, travel).doing(doing)?;
-        Ok(probes)
+        set_travel(&self.fd(), self.version, travel)
+    }
+
+    /// Another flow, from another port: what still comes to the one before
+    /// is heard no more.
+    pub fn begin_anew(&mut self) -> Result<(), Error> {
+        if let Kind::Udp(socket) = &mut self.kind {
+            *socket = udp_socket(&self.options, self.target)?;
+            self.set_fragments().doing(|| "set the socket's options")?;
+        }
+        Ok(())
     }
 
     pub fn fd(&self) -> RawFd {
@@ -191,18 +217,10 @@ impl Probes {
         }
     }
 
-    pub fn send(&self, ttl: u8, sequence: u16) -> io::Result<()> {
+    /// Sends a probe; when, by both clocks.
+    pub fn send(&self, ttl: u8, sequence: u16) -> io::Result<(Instant, u64)> {
         let travel = Travel { ttl: Some(ttl), fragments: None };
         set_travel(&self.fd(), self.version, travel)?;
-        let mut data: Vec<u8> = (0..self.data).map(|at| at as u8).collect();
-        let send = |data: &[u8]| match &self.kind {
-            Kind::Udp(socket) => socket.send(data).map(|_| ()),
-            Kind::Icmp(socket) => {
-                let kind = self.version.echo().0;
-                let message = emit(kind, socket.identifier, sequence, data);
-                socket.send(&message, &self.target)
-            }
-        };
         // The first word of the data: UDP's probes are told apart by it. To
         // ICMP's it gives the same checksum, as it takes away what the
         // sequence number adds.
@@ -210,16 +228,27 @@ impl Probes {
             Kind::Udp(_) => sequence,
             Kind::Icmp(_) => !sequence,
         };
+        let mut data = payload(self.data);
         data[..2].copy_from_slice(&word.to_be_bytes());
-        let mut outcome = send(&data);
+        let kind = self.version.echo().0;
+        let message = match &self.kind {
+            Kind::Udp(_) => data,
+            Kind::Icmp(own) => emit(kind, own.identifier, sequence, &data),
+        };
+        let send = || match &self.kind {
+            Kind::Udp(socket) => socket.send(&message).map(|_| ()),
+            Kind::Icmp(socket) => socket.send(&message, &self.target),
+        };
+        let times = (Instant::now(), wall_clock());
+        let mut outcome = send();
         for _ in 1..TRIES {
             // (not of this one: it has not left yet)
             match &outcome {
-                Err(e) if is_about_earlier(e) => outcome = send(&data),
+                Err(e) if is_from_icmp(e) => outcome = send(),
                 _ => break,
             }
         }
-        outcome
+        outcome.map(|()| times)
     }
 
     /// The next answer, if there is one.
@@ -238,7 +267,7 @@ impl Probes {
                         Ok(Some(self.answer(&received, bytes)))
                     }
                     Ok(None) => break,
-                    Err(e) if is_about_earlier(&e) => Ok(Some(None)),
+                    Err(e) if is_from_icmp(&e) => Ok(Some(None)),
                     Err(error) => Err(error).doing(|| "receive"),
                 };
             }
@@ -252,7 +281,7 @@ impl Probes {
         let at = received.at;
         if let Some(fault) = received.fault.filter(|f| f.is_icmp) {
             let (kind, code) = (fault.kind, fault.code);
-            let rest = fault.info.to_be_bytes();
+            let rest = rest_of(self.version, kind, fault.info);
             let message = Message { kind, code, checksum: 0, rest, data: &[] };
             let meaning = meaning(self.version, &message);
             let from = fault.offender?;
@@ -299,25 +328,4 @@ impl Probes {
         let sequence = Some(sequence);
         ours.then_some(Answer { sequence, from, at, said })
     }
-}
-
-/// ICMP's errors about earlier probes surface in any call.
-fn is_about_earlier(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        ErrorKind::ConnectionRefused
-            | ErrorKind::HostUnreachable
-            | ErrorKind::NetworkUnreachable
-            | ErrorKind::PermissionDenied
-    ) || matches!(
-        error.raw_os_error(),
-        Some(
-            libc::EMSGSIZE
-                | libc::EPROTO
-                | libc::ENOPROTOOPT
-                | libc::EOPNOTSUPP
-                | libc::ENONET
-                | libc::EHOSTDOWN
-        )
-    )
 }

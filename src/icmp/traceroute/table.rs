@@ -174,14 +174,15 @@ impl Table {
             .iter()
             .map(|cell| match cell {
                 Cell::Silent => "null".into(),
-                Cell::Answer { from, rtt, mark, .. } => {
+                Cell::Answer { from, rtt, mark, is_last } => {
                     let name = self
                         .names
                         .as_ref()
                         .map_or("null".into(), |n| json_string(&n.name(*from)));
                     format!(
                         "{{\"from\":\"{from}\",\"name\":{name},\
-                         \"rtt_ms\":{rtt:.3},\"mark\":\"{mark}\"}}"
+                         \"rtt_ms\":{rtt:.3},\"mark\":\"{mark}\",\
+                         \"last\":{is_last}}}"
                     )
                 }
             })
@@ -222,7 +223,7 @@ impl Table {
         let lossy = list(hops.iter().filter(is_silent));
         if !lossy.is_empty() {
             notes.push(format!(
-                "hop {lossy} left probes unanswered, but hops behind it \
+                "{lossy} left probes unanswered, but hops behind it \
                  answer: no loss on the path. Routers limit how much ICMP they \
                  send (RFC 1812 §4.3.2.8)."
             ));
@@ -238,7 +239,7 @@ impl Table {
         let slow = list(hops.iter().filter(is_slow));
         if !slow.is_empty() {
             notes.push(format!(
-                "hop {slow} took longer than one behind it: each time is of a \
+                "{slow} took longer than one behind it: each time is of a \
                  packet of its own, routers forward first and answer later, \
                  and ways back differ."
             ));
@@ -247,7 +248,7 @@ impl Table {
         let split = list(hops.iter().filter(is_split));
         if !split.is_empty() {
             notes.push(format!(
-                "several routers answer at hop {split}: the path changed, or \
+                "several routers answer at {split}: the path changed, or \
                  its load is shared packet by packet."
             ));
         }
@@ -270,26 +271,31 @@ fn times(row: &[Option<Cell>]) -> impl Iterator<Item = f64> {
     })
 }
 
-/// How many different addresses answer.
+/// How many different routers passed the probes on, or threw them away.
 fn routers(row: &[Option<Cell>]) -> usize {
     let mut all: Vec<IpAddr> = Vec::new();
     for cell in row.iter().flatten() {
         match cell {
-            Cell::Answer { from, .. } if !all.contains(from) => all.push(*from),
+            Cell::Answer { from, is_last: false, .. }
+                if !all.contains(from) =>
+            {
+                all.push(*from);
+            }
             _ => {}
         }
     }
     all.len()
 }
 
-/// `2, 5 and 6`
+/// `hop 2`, or `hops 2, 5 and 6`; nothing of none.
 fn list<'a>(numbers: impl Iterator<Item = &'a u8>) -> String {
     let all: Vec<String> = numbers.map(u8::to_string).collect();
     match all.split_last() {
         Some((last, rest)) if !rest.is_empty() => {
-            format!("{} and {last}", rest.join(", "))
+            format!("hops {} and {last}", rest.join(", "))
         }
-        _ => all.concat(),
+        Some((only, _)) => format!("hop {only}"),
+        None => String::new(),
     }
 }
 
@@ -358,7 +364,7 @@ mod tests {
             Some(Cell::Silent),
         ]);
         let notes = odd.notes(target);
-        assert!(notes[0].starts_with("hop 1 and 2 left probes"), "{notes:?}");
+        assert!(notes[0].starts_with("hops 1 and 2 left probes"), "{notes:?}");
         assert!(notes[1].starts_with("hop 1 took longer"), "{notes:?}");
         assert!(notes[2].ends_with("packet by packet."), "{notes:?}");
         assert_eq!(notes.len(), 3);
