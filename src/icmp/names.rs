@@ -300,8 +300,7 @@ fn of_v6(message: &Message) -> Meaning {
                 2 => ("Unknown option", "an option is not known there"),
                 _ => ("Unknown code", "no known code"),
             };
-            let mark =
-                if code == 1 { "P".into() } else { format!("<4-{code}>") };
+            let mark = format!("<4-{code}>");
             let words = format!("Parameter problem: {words} at {number}");
             error(words, &mark, why, &rfc_4443(4))
         }

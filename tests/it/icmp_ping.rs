@@ -4,7 +4,7 @@
 use std::process::{Command, Stdio};
 
 use crate::harness::{BINARY, Folder, Ran, have, run_command, skip};
-use crate::lab::{have_admin, lab};
+use crate::lab::{flat, have_admin, lab};
 
 /// What a run printed about its first ping, without the time.
 fn first_line(ran: &Ran) -> String {
@@ -358,11 +358,7 @@ fn quotes_drawings_and_checksums_are_explained() {
         return;
     };
     let has = |i: usize, texts: &[&str]| {
-        // (notes are broken into lines)
-        let flat: Vec<&str> = all[i].stderr.split([' ', '\n', '|']).collect();
-        let flat: Vec<&str> =
-            flat.into_iter().filter(|w| !w.is_empty()).collect();
-        let flat = flat.join(" ");
+        let flat = flat(&all[i].stderr);
         for text in texts {
             assert!(flat.contains(text), "{text}: {}", all[i].stderr);
         }
@@ -403,7 +399,90 @@ fn several_hosts_stand_side_by_side() {
         assert_eq!((row[5], row[6]), ("lost", "!11/0"));
     }
     assert_eq!(rows[7][..4], ["r1", "3", "3", "0%"]);
-    assert_eq!(rows[9], ["203.0.113.133", "3", "0", "100%", "-"]);
+    assert_eq!(rows[9].join(" "), "203.0.113.133 3 0 100% 0 0 0 0 -");
+    assert!(!all[1].stdout.contains("lost"), "{}", all[1].stdout);
+    assert_eq!(all[2].stdout, "");
+    let json = &all[3].stdout;
+    for (event, count) in [
+        ("reply h2 ", 2),
+        ("timeout 203.0.113.133 ", 2),
+        ("error 203.0.113.134 Time to live exceeded", 2),
+        ("duplicate 203.0.113.232 ", 4),
+        ("bad 203.0.113.227 ", 2),
+        ("summary ", 5),
+    ] {
+        assert_eq!(json.matches(event).count(), count, "{event}: {json}");
+    }
+}
+
+/// An error about a request that has timed out already does not hold the
+/// rounds after it up, and the same host twice is two hosts.
+#[test]
+fn columns_go_on() {
+    let Some(all) = lab(&[
+        "topdown icmp-ping -c 5 -i 0.3 -W 0.05 192.0.2.1 203.0.113.30",
+        "topdown icmp-ping -c 2 -i 0.1 203.0.113.134 203.0.113.134",
+        "topdown icmp-ping -c 2 -i 0.1 --timestamp 192.0.2.1 192.0.2.1",
+        "topdown icmp-ping -c 1 -W 0.2 192.0.2.1 no-such-host.invalid",
+    ]) else {
+        return;
+    };
+    let rows: Vec<Vec<&str>> =
+        all[0].stdout.lines().map(|l| l.split_whitespace().collect()).collect();
+    let numbers: Vec<&str> = rows[2..7].iter().map(|row| row[0]).collect();
+    assert_eq!(numbers, ["1", "2", "3", "4", "5"], "{}", all[0].stdout);
+    assert_eq!(all[1].stdout.matches("!11/0").count(), 4, "{:?}", all[1]);
+    assert_eq!(all[2].stdout.matches("100%").count(), 0, "{:?}", all[2]);
+    // one that cannot be found is named, and the others are pinged
+    assert!(all[3].stderr.contains("look up no-such-host.invalid"));
+    assert_received(&all[3], 1, 1);
+}
+
+#[test]
+fn the_time_of_another_host() {
+    let Some(all) = lab(&[
+        "topdown icmp-ping --timestamp -c 2 -i 0.1 203.0.113.216",
+        "topdown icmp-ping --timestamp -c 1 h2",
+        "topdown icmp-ping --timestamp -c 1 -W 0.2 203.0.113.222",
+        "topdown icmp-ping --timestamp --json -c 1 h2",
+    ]) else {
+        return;
+    };
+    assert_received(&all[0], 2, 2);
+    // a clock that is a minute ahead
+    let line = all[0].stdout.lines().nth(2).unwrap();
+    let value = |name: &str| -> f64 {
+        let text = line.split(name).nth(1).unwrap();
+        text.split(' ').next().unwrap().parse().unwrap()
+    };
+    assert_eq!(value("rtime=") - value("ttime="), -2.0);
+    assert!((value("offset=") - 60_000.0).abs() < 1000.0, "{line}");
+    assert_received(&all[1], 1, 1);
+    assert!(all[1].stdout.contains(" ms delay="), "{}", all[1].stdout);
+    assert_received(&all[2], 1, 0);
+    assert!(all[3].stdout.contains(",\"otime\":"), "{}", all[3].stdout);
+}
+
+#[test]
+fn deadlines_signals_and_floods() {
+    let Some(all) = lab(&[
+        "topdown icmp-ping -w 1 -i 0.1 203.0.113.133",
+        "topdown icmp-ping -f -c 500 h2",
+        "topdown icmp-ping -f -w 1 -c 50 203.0.113.133 -W 0.1",
+        "topdown icmp-ping -i 0.01 h2 >out & \n\
+         until grep -q icmp_seq=3 out; do sleep 0.01; done\n\
+         kill -QUIT $!; until grep -q transmitted out; do sleep 0.01; done\n\
+         kill -INT $!; wait $!; s=$?; grep -c transmitted out; exit $s",
+        "topdown icmp-ping -c 3 -i 0.01 h2 | head -1",
+        "topdown icmp-ping -f h2 203.0.113.10",
+        "topdown icmp-ping -c 1 -I r1 h2; topdown icmp-ping -c 1 -I \
+         192.0.2.10 h2; topdown icmp-ping -c 1 -I lo -W 0.2 -4 h2",
+    ]) else {
+        return;
+    };
+    assert!(all[0].stdout.contains(" 0 received"), "{}", all[0].stdout);
+    assert_eq!(all[0].status, 1);
+    assert_received(&all[1], 500, 500);
     assert!(!all[1].stdout.contains('\u{8}'), "no dots into a file");
     assert_received(&all[2], 50, 0);
     assert_eq!((all[3].status, all[3].stdout.trim()), (0, "2"));

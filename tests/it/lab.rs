@@ -74,6 +74,12 @@ fn have_ip() -> bool {
         || have("ip")
 }
 
+/// Lines and margin notes, which are broken anywhere, as one line.
+pub fn flat(text: &str) -> String {
+    let words = text.split([' ', '\n', '|']).filter(|w| !w.is_empty());
+    words.collect::<Vec<_>>().join(" ")
+}
+
 /// Is a program here, where administrators have theirs, too?
 pub fn have_admin(program: &str) -> bool {
     let places = ["/sbin", "/usr/sbin"];
