@@ -73,11 +73,10 @@ fn checksum(from: SocketAddr, to: SocketAddr, data: &[u8]) -> Option<u16> {
 /// The one's complement of the one's complement sum of 16-bit words.
 /// RFC 1071, KR 3.3.2
 pub fn internet_checksum(bytes: &[u8]) -> u16 {
-    let mut sum: u64 = 0;
-    for word in bytes.chunks(2) {
-        let low = word.get(1).copied().unwrap_or(0); // padding
-        sum += u64::from(u16::from_be_bytes([word[0], low]));
-    }
+    let words = bytes.chunks_exact(2);
+    let odd = words.remainder().first().map_or(0, |b| u64::from(*b) << 8);
+    let word = |w: &[u8]| u64::from(u16::from_be_bytes([w[0], w[1]]));
+    let mut sum = words.map(word).sum::<u64>() + odd; // padded with zero
     while sum > 0xffff {
         sum = (sum & 0xffff) + (sum >> 16); // the carries, wrapped around
     }

@@ -95,7 +95,7 @@ const GAP: Duration = Duration::from_micros(200);
 const MAX_PACKET: usize = 65_536;
 
 /// Signals are looked for after so many packets of a flood.
-const FLOOD_TURN: u64 = 64;
+const FLOOD_TURN: u64 = 256;
 
 struct Pinger {
     sockets: Vec<IcmpSocket>,
@@ -221,9 +221,11 @@ impl Pinger {
                     continue;
                 }
             }
-            let expiry = self.hosts.iter().filter_map(|host| {
-                host.record.next_expiry(self.options.patience)
-            });
+            let patience = self.options.patience;
+            let expiry = self
+                .hosts
+                .iter_mut()
+                .filter_map(|host| host.record.next_expiry(patience));
             let wake = more.then_some(self.due).into_iter().chain(deadline);
             let wake = wake.chain(expiry).min().unwrap_or(now);
             match self.wait(signals, wake.saturating_duration_since(now))? {

@@ -110,13 +110,18 @@ impl IcmpSocket {
 
     fn prepare(&mut self) -> io::Result<()> {
         set_option(self, libc::SOL_SOCKET, libc::SO_RCVBUF, RECEIVE_BUFFER)?;
-        hear_all(self, self.version == Version::V6, !self.raw)?;
         match (self.raw, self.version) {
             (true, Version::V4) => {
+                // (all else stands in the header that it hears)
+                let level = libc::SOL_SOCKET;
+                set_option(self, level, libc::SO_TIMESTAMPNS, 1)?;
                 set_option(self, libc::SOL_RAW, ICMP_FILTER, BLOCKED_V4)
             }
-            (true, Version::V6) => self.filter_v6(),
-            (false, _) => Ok(()),
+            (true, Version::V6) => {
+                hear_all(self, true, false)?;
+                self.filter_v6()
+            }
+            (false, version) => hear_all(self, version == Version::V6, true),
         }
     }
 

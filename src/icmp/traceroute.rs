@@ -208,16 +208,17 @@ impl Tracer {
                 // (on a short path the answer is here already)
                 self.receive()?;
             }
+            let names = self.table.waits_for_name();
+            if self.waiting.is_empty() && !names {
+                continue; // all that was to come is here
+            }
             let now = Instant::now();
             let expiries = self.waiting.values().map(|sent| {
                 let due = sent.at + self.patience_for(sent.cell);
                 due.saturating_duration_since(now)
             });
             let limit = expiries.min().unwrap_or(NAME_TURN);
-            let limit = match self.table.waits_for_name() {
-                true => limit.min(NAME_TURN),
-                false => limit,
-            };
+            let limit = if names { limit.min(NAME_TURN) } else { limit };
             let poll =
                 |fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
             let mut waits = [poll(self.probes.fd()), poll(signals.fd())];

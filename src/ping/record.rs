@@ -1,7 +1,7 @@
 //! What became of each ping: answered in time, late, twice, or not at all.
 //! `icmp-ping` keeps its books here, too.
 
-use std::collections::BTreeMap;
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use crate::stats::{Estimator, Rtts};
@@ -39,12 +39,15 @@ pub enum Heard {
     Stranger,
 }
 
-/// All pings of a run.
+/// All pings of a run. They are numbered one after the other.
 #[derive(Default)]
 pub struct Record {
-    pings: BTreeMap<u64, Ping>,
-    /// The numbers of those that are waited for, in the order of sending.
-    waiting: BTreeMap<u64, Instant>,
+    pings: VecDeque<Ping>,
+    /// The number of the first of them.
+    first: u64,
+    /// No earlier one is waited for.
+    oldest: u64,
+    waiting: u64,
     highest: u64,
     pub sent: u64,
     /// In time.
@@ -61,28 +64,43 @@ impl Record {
     pub fn sent(&mut self, sequence: u64, mark: Vec<u8>, now: Instant) {
         let fate = Fate::Waiting;
         let ping = Ping { sent: now, mark, fate, answers: 0 };
-        self.pings.insert(sequence, ping);
-        self.waiting.insert(sequence, now);
-        self.sent += 1;
-        if self.pings.len() > REMEMBERED {
-            self.pings.pop_first();
+        if self.pings.is_empty() {
+            (self.first, self.oldest) = (sequence, sequence);
         }
+        self.pings.push_back(ping);
+        self.waiting += 1;
+        self.sent += 1;
+        let forgettable = self.first < self.oldest;
+        if self.pings.len() > REMEMBERED && forgettable {
+            self.pings.pop_front();
+            self.first += 1;
+        }
+    }
+
+    /// One that was sent, unless that is long ago.
+    pub fn ping(&self, sequence: u64) -> Option<&Ping> {
+        let place = sequence.checked_sub(self.first)?;
+        self.pings.get(place as usize)
+    }
+
+    fn ping_mut(&mut self, sequence: u64) -> Option<&mut Ping> {
+        let place = sequence.checked_sub(self.first)?;
+        self.pings.get_mut(place as usize)
+    }
+
+    /// The number of the oldest that is waited for.
+    fn oldest(&mut self) -> Option<u64> {
+        while self.ping(self.oldest)?.fate != Fate::Waiting {
+            self.oldest += 1;
+        }
+        Some(self.oldest)
     }
 
     /// The pings that have waited as long as they may, given up now.
     pub fn expire(&mut self, now: Instant, patience: Duration) -> Vec<u64> {
         let mut expired = Vec::new();
-        while let Some((sequence, sent)) = self.waiting.first_key_value() {
-            if now.saturating_duration_since(*sent) < patience {
-                break;
-            }
-            expired.push(*sequence);
-            self.waiting.pop_first();
-        }
-        for sequence in &expired {
-            if let Some(ping) = self.pings.get_mut(sequence) {
-                ping.fate = Fate::TimedOut;
-            }
+        while self.next_expiry(patience).is_some_and(|due| due <= now) {
+            expired.extend(self.refuse());
         }
         expired
     }
@@ -90,39 +108,36 @@ impl Record {
     /// ICMP says that nobody takes our pings: the oldest that is waited for
     /// need not wait longer.
     pub fn refuse(&mut self) -> Option<u64> {
-        let (sequence, _) = self.waiting.first_key_value()?;
-        let sequence = *sequence;
-        self.give_up(sequence);
-        Some(sequence)
+        let sequence = self.oldest()?;
+        self.give_up(sequence).then_some(sequence)
     }
 
     /// Nothing more is expected of this one. True: it was waited for.
     pub fn give_up(&mut self, sequence: u64) -> bool {
-        let waited = self.waiting.remove(&sequence).is_some();
-        if let Some(ping) = self.pings.get_mut(&sequence).filter(|_| waited) {
-            ping.fate = Fate::TimedOut;
+        match self.ping_mut(sequence) {
+            Some(ping) if ping.fate == Fate::Waiting => {
+                ping.fate = Fate::TimedOut;
+                self.waiting -= 1;
+                true
+            }
+            _ => false,
         }
-        waited
-    }
-
-    /// One that was sent, unless that is long ago.
-    pub fn ping(&self, sequence: u64) -> Option<&Ping> {
-        self.pings.get(&sequence)
     }
 
     /// When the next one is to be given up.
-    pub fn next_expiry(&self, patience: Duration) -> Option<Instant> {
-        self.waiting.first_key_value().map(|(_, sent)| *sent + patience)
+    pub fn next_expiry(&mut self, patience: Duration) -> Option<Instant> {
+        let oldest = self.oldest()?;
+        self.ping(oldest).map(|ping| ping.sent + patience)
     }
 
     /// Is a ping neither answered nor given up?
     pub fn is_waiting(&self) -> bool {
-        !self.waiting.is_empty()
+        self.waiting > 0
     }
 
     /// A good answer to this ping, so many milliseconds after it.
     pub fn answer(&mut self, sequence: u64, rtt: f64) -> Heard {
-        let Some(ping) = self.pings.get_mut(&sequence) else {
+        let Some(ping) = self.ping_mut(sequence) else {
             self.strangers += 1;
             return Heard::Stranger;
         };
@@ -140,7 +155,7 @@ impl Record {
                 ping.fate = Fate::Answered;
                 let behind = sequence < self.highest;
                 self.highest = self.highest.max(sequence);
-                self.waiting.remove(&sequence);
+                self.waiting -= 1;
                 self.answered += 1;
                 self.reordered += u64::from(behind);
                 self.rtts.take(rtt);

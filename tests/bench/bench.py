@@ -5,7 +5,8 @@ Measures topdown beside its peers on this machine: interleaved rounds (ours,
 theirs, ours, …), medians, ratios. Everything runs on the loopback interface,
 in a folder of its own, bounded in time. A peer that is not installed is left
 out, and that is said. WORK is any of: keep close file idle echo hit pass long
-tunnels tls durable discard attach uping (all of them).
+tunnels tls durable discard attach uping rtt flood hosts trace schedule (all of
+them).
 """
 
 import argparse, json, os, re, shutil, signal, socket, statistics, subprocess
@@ -429,7 +430,8 @@ def main():
     parser.add_argument("--seconds", type=int, default=3)
     parser.add_argument("work", nargs="*", default=["keep", "close", "file", "idle", "echo", "hit", "pass",
                                                  "long", "tunnels", "tls", "durable",
-                                                 "discard", "attach", "uping"])
+                                                 "discard", "attach", "uping", "rtt",
+                                                 "flood", "hosts", "trace", "schedule"])
     args = parser.parse_args()
     print(f"{os.cpu_count()} cores, Linux {os.uname().release}; "
           f"{args.rounds} interleaved rounds of {args.seconds} s, medians [range]")
@@ -449,9 +451,12 @@ def main():
                     getattr(mail, work)(args, folder)
         if "attach" in args.work:
             mail.attach(args, folder)
+        import ping
         if "uping" in args.work:
-            import ping
             ping.uping(args, folder)
+        for work in ("rtt", "flood", "hosts", "trace", "schedule"):
+            if work in args.work:
+                getattr(ping, work)(args)
 
 
 if __name__ == "__main__":
