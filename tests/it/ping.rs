@@ -8,6 +8,7 @@ use std::thread;
 use crate::harness::{
     BINARY, LIMIT, Ran, Server, have, kill, run, run_command,
 };
+use crate::lab::lab;
 
 /// A few quick pings to a port of this machine.
 fn ping(port: u16, more: &[&str]) -> Ran {
@@ -273,4 +274,72 @@ fn estimates_and_headers_are_explained() {
     for text in ["EstimatedRTT ", "DevRTT ", "TimeoutInterval", "source port"] {
         assert!(ran.stderr.contains(text), "{text}: {}", ran.stderr);
     }
+}
+
+/// A source that is not this machine gets so many answers in a second; and
+/// other errors of ICMP than "port unreachable" end nothing.
+#[test]
+fn rates_and_errors_in_the_lab() {
+    let Some(all) = lab(&[
+        "ip netns exec h2 topdown udp-ping-server --loss 0 --rate 5 -l \
+         203.0.113.10:12000 2>err &\n\
+         until grep -q listening err; do sleep 0.02; done\n\
+         topdown udp-ping -c 100 -i 0.002 -W 0.3 203.0.113.10 | grep received\n\
+         kill %1",
+        "topdown udp-ping -c 2 -i 0.1 -W 0.3 203.0.113.194",
+        "topdown udp-ping -c 1 -W 0.3 203.0.113.205",
+    ]) else {
+        return;
+    };
+    let words: Vec<&str> = all[0].stdout.split_whitespace().collect();
+    let received: u32 = words[3].parse().unwrap();
+    // (what a second gives, and a little while the pings last)
+    assert!((5..=20).contains(&received), "{}", all[0].stdout);
+    assert_eq!(all[1].status, 1);
+    assert!(all[1].stdout.contains("seq=1 Protocol not available (ICMP)"));
+    assert!(all[1].stdout.contains("2 packets transmitted, 0 received"));
+    assert!(all[2].stdout.contains(" (ICMP)"), "{}", all[2].stdout);
+}
+
+/// On a terminal a histogram stands under the summary.
+#[test]
+fn a_histogram_on_a_terminal() {
+    if !have("script") {
+        return;
+    }
+    let server =
+        Server::start("udp-ping-server", &["--loss", "0", "--jitter", "5"]);
+    let port = server.port();
+    let line = format!("{BINARY} udp-ping -q -c 20 -i 0.01 127.0.0.1 {port}");
+    let mut command = Command::new("script");
+    command.args(["-qec", &line, "/dev/null"]);
+    let ran = run_command(command, "");
+    let bars = ran.stdout.lines().filter(|l| l.trim_end().ends_with('#'));
+    assert!(bars.count() >= 2, "{}", ran.stdout);
+}
+
+/// A datagram with the server's own address as its source is not answered:
+/// it would be for ever.
+#[test]
+fn the_server_does_not_talk_to_itself() {
+    let Some(all) =
+        lab(&["topdown udp-ping-server -v --loss 0 -l 127.0.0.1:12000 2>err &
+until grep -q listening err; do sleep 0.02; done
+python3 - <<'EOF'
+import socket, struct
+s = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
+data = b'Ping 1 0'
+udp = struct.pack('!HHHH', 12000, 12000, 8 + len(data), 0) + data
+ip = struct.pack('!BBHHHBBH4s4s', 69, 0, 20 + len(udp), 0, 0, 64, 17, 0,
+                 b'\\x7f\\0\\0\\1', b'\\x7f\\0\\0\\1')
+s.sendto(ip + udp, ('127.0.0.1', 0))
+EOF
+topdown udp-ping -c 1 127.0.0.1
+kill -TERM %1; wait %1; grep -c 'Ping 1' err"])
+    else {
+        return;
+    };
+    assert!(all[0].stdout.contains("1 received"), "{}", all[0].stdout);
+    // asked once, by the ping: its line and its fate
+    assert!(all[0].stdout.trim_end().ends_with("\n2"), "{}", all[0].stdout);
 }
