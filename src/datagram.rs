@@ -135,8 +135,8 @@ unsafe fn data_of<T>(control: *const libc::cmsghdr, skip: usize) -> Option<T> {
     // SAFETY: by the caller's promise header and data are there, as long as
     // the header says, which may lie at any address.
     unsafe {
-        let wanted = libc::CMSG_LEN((skip + size_of::<T>()) as u32) as usize;
-        let enough = (*control).cmsg_len as usize >= wanted;
+        let wanted = libc::CMSG_LEN((skip + size_of::<T>()) as u32).into();
+        let enough = (*control).cmsg_len as u64 >= wanted;
         let data = libc::CMSG_DATA(control).wrapping_add(skip);
         enough.then(|| data.cast::<T>().read_unaligned())
     }

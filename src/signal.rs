@@ -117,7 +117,7 @@ impl Signals {
 
     /// The number of a signal that has come.
     pub fn take(&self) -> Option<i32> {
-        let mut number = [0];
+        let mut number = [0u8];
         // SAFETY: the pointer is to the one octet that may be written.
         let count =
             unsafe { libc::read(self.fd(), number.as_mut_ptr().cast(), 1) };

@@ -19,7 +19,7 @@ pub fn draw_message(
         Some(before) if !same(before, &message) => " *",
         _ => "",
     };
-    let Message { kind, code, checksum, rest, data } = message;
+    let Message { kind, code, checksum, data, .. } = message;
     let mut fields = vec![
         (format!("type {kind}{}", mark(|a, b| a.kind == b.kind)), 8),
         (format!("code {code}{}", mark(|a, b| a.code == b.code)), 8),
@@ -31,47 +31,9 @@ pub fn draw_message(
             16,
         ),
     ];
-    let [a, b, c, d] = rest;
-    let number = u32::from_be_bytes(rest);
-    let is_error = match version {
-        Version::V4 => matches!(kind, 3..=5 | 11 | 12),
-        Version::V6 => kind < 128,
-    };
-    match (version, kind) {
-        (Version::V4, 5) => {
-            fields.push((format!("gateway {a}.{b}.{c}.{d}"), 32));
-        }
-        (Version::V4, 12) => {
-            fields.push((format!("pointer {a}"), 8));
-            fields.push((format!("length {b}"), 8));
-            fields.push(("unused".into(), 16));
-        }
-        (Version::V4, 3 | 11) => {
-            fields.push(("unused".into(), 8));
-            fields.push((format!("length {b}"), 8));
-            let mtu = u16::from_be_bytes([c, d]);
-            let is_mtu = (kind, code) == (3, 4);
-            let mtu = if is_mtu {
-                format!("next-hop MTU {mtu}")
-            } else {
-                "unused".into()
-            };
-            fields.push((mtu, 16));
-        }
-        (Version::V6, 2) => fields.push((format!("MTU {number}"), 32)),
-        (Version::V6, 4) => fields.push((format!("pointer {number}"), 32)),
-        (Version::V6, 1 | 3) => {
-            fields.push((format!("length {a}"), 8));
-            fields.push(("unused".into(), 24));
-        }
-        _ if is_error => fields.push(("unused".into(), 32)),
-        _ => {
-            let (id, seq) = (message.identifier(), message.sequence());
-            let same = mark(|a, b| a.rest == b.rest);
-            fields.push((format!("identifier 0x{id:04x}{same}"), 16));
-            fields.push((format!("sequence number {seq}{same}"), 16));
-        }
-    }
+    let same = mark(|a, b| a.rest == b.rest);
+    fields.extend(rest_fields(version, &message, same));
+    let is_error = is_error(version, kind);
     if let (Version::V4, 13 | 14, Some(times)) =
         (version, kind, data.first_chunk::<12>())
     {
@@ -86,6 +48,52 @@ pub fn draw_message(
     let same = mark(|a, b| a.data == b.data);
     fields.push((format!("{what}: {} octets{same}", data.len()), 32));
     header_drawing(&fields)
+}
+
+fn is_error(version: Version, kind: u8) -> bool {
+    match version {
+        Version::V4 => matches!(kind, 3..=5 | 11 | 12),
+        Version::V6 => kind < 128,
+    }
+}
+
+/// The second row: what the type makes of the four octets behind the
+/// checksum.
+fn rest_fields(
+    version: Version,
+    message: &Message,
+    same: &str,
+) -> Vec<(String, usize)> {
+    let [a, b, c, d] = message.rest;
+    let number = u32::from_be_bytes(message.rest);
+    let unused = |width| ("unused".to_string(), width);
+    match (version, message.kind) {
+        (Version::V4, 5) => vec![(format!("gateway {a}.{b}.{c}.{d}"), 32)],
+        (Version::V4, 12) => vec![
+            (format!("pointer {a}"), 8),
+            (format!("length {b}"), 8),
+            unused(16),
+        ],
+        (Version::V4, 3) if message.code == 4 => {
+            let mtu = u16::from_be_bytes([c, d]);
+            let length = (format!("length {b}"), 8);
+            vec![unused(8), length, (format!("next-hop MTU {mtu}"), 16)]
+        }
+        (Version::V4, 3 | 11) => {
+            vec![unused(8), (format!("length {b}"), 8), unused(16)]
+        }
+        (Version::V6, 2) => vec![(format!("MTU {number}"), 32)],
+        (Version::V6, 4) => vec![(format!("pointer {number}"), 32)],
+        (Version::V6, 1 | 3) => vec![(format!("length {a}"), 8), unused(24)],
+        (version, kind) if is_error(version, kind) => vec![unused(32)],
+        _ => {
+            let (id, seq) = (message.identifier(), message.sequence());
+            vec![
+                (format!("identifier 0x{id:04x}{same}"), 16),
+                (format!("sequence number {seq}{same}"), 16),
+            ]
+        }
+    }
 }
 
 /// The header of IP version 4, as RFC 791 §3.1 draws it.

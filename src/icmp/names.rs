@@ -173,26 +173,8 @@ fn pointed_at(pointer: u8) -> &'static str {
 fn of_v4(message: &Message) -> Meaning {
     let (code, rest) = (message.code, message.rest);
     let rfc_792 = "RFC 792, KR 5.6";
-    let source = match code {
-        6..=12 => "RFC 1122 §3.2.2.1, KR 5.6",
-        13..=15 => "RFC 1812 §5.2.7.1, KR 5.6",
-        _ => rfc_792,
-    };
     match message.kind {
-        3 => match UNREACHABLE.get(usize::from(code)) {
-            Some((words, _, why)) if code == 4 => {
-                let mtu = u16::from_be_bytes([rest[2], rest[3]]);
-                let words = format!("{words} (mtu = {mtu})");
-                error(words, &format!("F-{mtu}"), why, rfc_792)
-            }
-            Some((words, mark, why)) => {
-                error((*words).into(), mark, why, source)
-            }
-            None => {
-                let words = format!("Dest Unreachable, Bad Code: {code}");
-                error(words, &format!("<{code}>"), "no known code", rfc_792)
-            }
-        },
+        3 => unreachable_v4(code, rest),
         4 => Meaning {
             is_final: false,
             ..error(
@@ -209,28 +191,15 @@ fn of_v4(message: &Message) -> Meaning {
                 Some(name) => format!("{name}(New nexthop: {gateway})"),
                 None => format!("Redirect, Bad Code: {code}"),
             };
-            let why = "a better first router; the datagram was passed on";
-            Meaning { is_final: false, ..error(words, "", why, rfc_792) }
+            Meaning { is_final: false, ..error(words, "", REDIRECT, rfc_792) }
         }
         11 => {
-            let (words, why) = match code {
-                0 => (
-                    "Time to live exceeded".into(),
-                    "each router takes one from the TTL, and this one took \
-                     the last",
-                ),
-                1 => (
-                    "Frag reassembly time exceeded".into(),
-                    "not all fragments came to the host in time",
-                ),
-                _ => (
-                    format!("Time exceeded, Bad Code: {code}"),
-                    "no known code",
-                ),
+            let words = match code {
+                0 => "Time to live exceeded".into(),
+                1 => "Frag reassembly time exceeded".into(),
+                _ => format!("Time exceeded, Bad Code: {code}"),
             };
-            let mark =
-                if code == 0 { "".into() } else { format!("<11-{code}>") };
-            error(words, &mark, why, rfc_792)
+            error(words, &exceeded_mark(11, code), exceeded(code), rfc_792)
         }
         12 => {
             let pointer = rest[0];
@@ -242,12 +211,57 @@ fn of_v4(message: &Message) -> Meaning {
             };
             error(words, &format!("<12-{code}>"), &why, rfc_792)
         }
-        kind => {
-            let known = TYPES.iter().find(|(k, _)| *k == kind);
-            let words = known.map(|(_, name)| (*name).to_string());
-            other(words.unwrap_or_else(|| format!("Bad ICMP type: {kind}")))
+        kind => by_name(&TYPES, kind),
+    }
+}
+
+const REDIRECT: &str = "a better first router; the datagram was passed on";
+
+fn unreachable_v4(code: u8, rest: [u8; 4]) -> Meaning {
+    let source = match code {
+        6..=12 => "RFC 1122 §3.2.2.1, KR 5.6",
+        13..=15 => "RFC 1812 §5.2.7.1, KR 5.6",
+        _ => "RFC 792, KR 5.6",
+    };
+    match UNREACHABLE.get(usize::from(code)) {
+        Some((words, _, why)) if code == 4 => {
+            let mtu = u16::from_be_bytes([rest[2], rest[3]]);
+            let words = format!("{words} (mtu = {mtu})");
+            error(words, &format!("F-{mtu}"), why, source)
+        }
+        Some((words, mark, why)) => error((*words).into(), mark, why, source),
+        None => {
+            let words = format!("Dest Unreachable, Bad Code: {code}");
+            error(words, &format!("<{code}>"), "no known code", source)
         }
     }
+}
+
+/// The two codes of time exceeded, in transit and at the host.
+fn exceeded(code: u8) -> &'static str {
+    match code {
+        0 => {
+            "each router takes one from the TTL (the hop limit), and this one \
+             took the last"
+        }
+        1 => "not all fragments came to the host in time",
+        _ => "no known code",
+    }
+}
+
+/// In transit is what traceroute waits for, and has no mark.
+fn exceeded_mark(kind: u8, code: u8) -> String {
+    match code {
+        0 => String::new(),
+        code => format!("<{kind}-{code}>"),
+    }
+}
+
+/// A type that is no error about a datagram.
+fn by_name(types: &[(u8, &str)], kind: u8) -> Meaning {
+    let known = types.iter().find(|(k, _)| *k == kind);
+    let words = known.map(|(_, name)| (*name).to_string());
+    other(words.unwrap_or_else(|| format!("Bad ICMP type: {kind}")))
 }
 
 fn of_v6(message: &Message) -> Meaning {
@@ -256,19 +270,19 @@ fn of_v6(message: &Message) -> Meaning {
     let rfc_4443 = |section| format!("RFC 4443 §3.{section}, KR 5.6");
     match message.kind {
         1 => {
-            let (words, mark, why) = match UNREACHABLE_V6.get(usize::from(code))
-            {
-                Some((words, mark, why)) => {
-                    ((*words).to_string(), (*mark).to_string(), *why)
-                }
-                None => (
-                    format!("Unknown code {code}"),
-                    format!("<{code}>"),
-                    "no known code",
-                ),
-            };
+            let known = UNREACHABLE_V6.get(usize::from(code)).copied();
+            let unknown = ("Unknown code", "", "no known code");
+            let (words, mark, why) = known.unwrap_or(unknown);
             let words = format!("Destination unreachable: {words}");
-            error(words, &mark, why, &rfc_4443(1))
+            match known {
+                Some(_) => error(words, mark, why, &rfc_4443(1)),
+                None => error(
+                    format!("{words} {code}"),
+                    &format!("<{code}>"),
+                    why,
+                    &rfc_4443(1),
+                ),
+            }
         }
         2 => error(
             format!("Packet too big: mtu={number}"),
@@ -277,21 +291,13 @@ fn of_v6(message: &Message) -> Meaning {
             &rfc_4443(2),
         ),
         3 => {
-            let (words, why) = match code {
-                0 => (
-                    "Hop limit",
-                    "each router takes one from the hop limit, and this one \
-                     took the last",
-                ),
-                1 => (
-                    "Defragmentation failure",
-                    "not all fragments came to the host in time",
-                ),
-                _ => ("Unknown code", "no known code"),
+            let words = match code {
+                0 => "Time exceeded: Hop limit",
+                1 => "Time exceeded: Defragmentation failure",
+                _ => "Time exceeded: Unknown code",
             };
-            let mark =
-                if code == 0 { "".into() } else { format!("<3-{code}>") };
-            error(format!("Time exceeded: {words}"), &mark, why, &rfc_4443(3))
+            let mark = exceeded_mark(3, code);
+            error(words.into(), &mark, exceeded(code), &rfc_4443(3))
         }
         4 => {
             let (words, why) = match code {
@@ -311,15 +317,10 @@ fn of_v6(message: &Message) -> Meaning {
                 Some(target) => format!("Redirect(New nexthop: {target})"),
                 None => "Redirect".into(),
             };
-            let why = "a better first router; the datagram was passed on";
             let source = "RFC 4861 §4.5";
-            Meaning { is_final: false, ..error(words, "", why, source) }
+            Meaning { is_final: false, ..error(words, "", REDIRECT, source) }
         }
-        kind => {
-            let known = TYPES_V6.iter().find(|(k, _)| *k == kind);
-            let words = known.map(|(_, name)| (*name).to_string());
-            other(words.unwrap_or_else(|| format!("Bad ICMP type: {kind}")))
-        }
+        kind => by_name(&TYPES_V6, kind),
     }
 }
 

@@ -23,6 +23,7 @@
 
 mod hear;
 mod host;
+mod json;
 mod options;
 mod report;
 mod show;

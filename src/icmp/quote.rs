@@ -168,13 +168,11 @@ pub fn mpls_labels(extension: &[u8]) -> Vec<u32> {
         return labels;
     };
     let has_checksum = header[2..] != [0, 0];
-    if has_checksum && internet_checksum(extension) != 0 {
+    let is_wrong = has_checksum && internet_checksum(extension) != 0;
+    if is_wrong || header[0] >> 4 != 2 {
         return labels;
     }
-    while header[0] >> 4 == 2 {
-        let Some([high, low, class, kind]) = objects.first_chunk::<4>() else {
-            break;
-        };
+    while let Some([high, low, class, kind]) = objects.first_chunk::<4>() {
         let length = usize::from(u16::from_be_bytes([*high, *low]));
         if length < 4 || length > objects.len() {
             break;

@@ -35,6 +35,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Write;
 use std::net::IpAddr;
+use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
 
 use super::message::Version;
@@ -119,46 +120,83 @@ struct Tracer {
     trace: Trace,
 }
 
+/// What the options want.
+struct Plan {
+    host: String,
+    /// Of a packet, as it was typed.
+    bytes: Option<String>,
+    icmp: bool,
+    port: u16,
+    family: Family,
+    source: Option<IpAddr>,
+    whole: bool,
+    queries: usize,
+    ttls: RangeInclusive<u8>,
+    patience: Duration,
+    numeric: bool,
+    json: bool,
+    diagram: Option<String>,
+}
+
+impl Plan {
+    fn from_args(args: &mut Args) -> Result<Plan, Error> {
+        let ttl = |what| args::number(what, 1..=255);
+        let queries = args::number("queries", 1..=10);
+        let first = args.value("--first", ttl("the first TTL"))?.unwrap_or(1);
+        let last = args.value("--max-hops", ttl("the greatest TTL"))?;
+        let patience = args.value("--timeout", args::seconds)?;
+        let source = args.value("--source", source)?;
+        let family = match (Family::from_args(args)?, source) {
+            (Family::Any, Some(IpAddr::V4(_))) => Family::V4,
+            (Family::Any, Some(IpAddr::V6(_))) => Family::V6,
+            (family, _) => family,
+        };
+        Ok(Plan {
+            icmp: args.flag("--icmp"),
+            port: args.value("--port", net::port)?.unwrap_or(probe::PORT),
+            family,
+            source,
+            whole: args.flag("--dont-fragment"),
+            queries: args.value("--queries", queries)?.unwrap_or(3),
+            ttls: first..=last.unwrap_or(30).max(first),
+            patience: patience.unwrap_or(Duration::from_secs(5)),
+            numeric: args.flag("--numeric"),
+            json: args.flag("--json"),
+            diagram: args.value("--diagram", args::text)?,
+            host: args.operand("HOST")?,
+            bytes: args.optional_operand(),
+        })
+    }
+
+    /// The way out. Privileges are for -I's socket, and are given up before
+    /// anything else is done.
+    fn probes(&self) -> Result<Probes, Error> {
+        let versions = match self.icmp {
+            true => &[Version::V4, Version::V6][..],
+            false => &[],
+        };
+        let open = |v: &Version| (*v, icmp_socket(*v, self.source));
+        let opened: Vec<_> = versions.iter().map(open).collect();
+        give_up_privileges(false)?;
+        let all = net::resolve(&self.host, self.port, self.family, LOOK_UP)?;
+        let target = all[0];
+        let version = Version::of(&target.ip());
+        let socket = opened.into_iter().find(|(v, _)| *v == version);
+        let socket = socket.map(|(_, socket)| socket).transpose()?;
+        let size = probe::size(self.bytes.as_deref(), target)?;
+        let (source, whole) = (self.source, self.whole);
+        let options = probe::Options { source, whole, size };
+        Probes::open(options, target, socket)
+    }
+}
+
 fn run(mut args: Args) -> Result<Outcome, Error> {
-    let ttl = |what| args::number(what, 1..=255);
-    let queries = args.value("--queries", args::number("queries", 1..=10))?;
-    let first = args.value("--first", ttl("the first TTL"))?.unwrap_or(1);
-    let last = args.value("--max-hops", ttl("the greatest TTL"))?;
-    let last = last.unwrap_or(30).max(first);
-    let patience = args.value("--timeout", args::seconds)?;
-    let mut options = probe::Options {
-        source: args.value("--source", source)?,
-        whole: args.flag("--dont-fragment"),
-        size: 0,
-    };
-    let icmp = args.flag("--icmp");
-    let port = args.value("--port", net::port)?.unwrap_or(probe::PORT);
-    let (numeric, json) = (args.flag("--numeric"), args.flag("--json"));
-    let diagram = args.value("--diagram", args::text)?;
-    let family = match (Family::from_args(&mut args)?, options.source) {
-        (Family::Any, Some(IpAddr::V4(_))) => Family::V4,
-        (Family::Any, Some(IpAddr::V6(_))) => Family::V6,
-        (family, _) => family,
-    };
-    let host = args.operand("HOST")?;
-    let size = args.optional_operand();
-    // privileges are for -I's socket, and for nothing that comes after
-    let own = options.source;
-    let versions = if icmp { &[Version::V4, Version::V6][..] } else { &[] };
-    let opened = versions.iter().map(|v| (*v, icmp_socket(*v, own)));
-    let opened: Vec<_> = opened.collect();
-    give_up_privileges(false)?;
-    let target = net::resolve(&host, port, family, LOOK_UP)?[0];
-    let is_of = |v: &Version| *v == Version::of(&target.ip());
-    let socket = opened.into_iter().find(|(v, _)| is_of(v));
-    let socket = socket.map(|(_, socket)| socket).transpose()?;
-    options.size = probe::size(size.as_deref(), target)?;
-    let bytes = options.size;
-    let probes = Probes::open(options, target, socket)?;
+    let plan = Plan::from_args(&mut args)?;
+    let probes = plan.probes()?;
     let trace = Trace::from_args(&mut args, Party::Client)?;
     let title = args.command_line();
     args.finish()?;
-    let drawing = match &diagram {
+    let drawing = match &plan.diagram {
         Some(file) => {
             let doing = || format!("write {file}");
             Some((file, File::create(file).doing(doing)?))
@@ -166,27 +204,27 @@ fn run(mut args: Args) -> Result<Outcome, Error> {
         None => None,
     };
     give_up_privileges(true)?;
-    let queries = queries.unwrap_or(3);
-    let table = Table::new(first..=last, queries, numeric, json);
-    table.begin(&host, target.ip(), last, bytes)?;
+    let target = probes.target.ip();
+    let table = Table::new(&plan.ttls, plan.queries, plan.numeric, plan.json);
+    table.begin(&plan.host, target, probes.size())?;
     let signals = Signals::new(&[libc::SIGINT, libc::SIGTERM])?;
     let mut tracer = Tracer {
         probes,
         queue: (0..table.cells.len()).rev().collect(),
         table,
-        patience: patience.unwrap_or(Duration::from_secs(5)),
+        patience: plan.patience,
         waiting: BTreeMap::new(),
         sequence: 0,
         in_flight: IN_FLIGHT,
         trace,
     };
     tracer.trace(&signals)?;
-    tracer.table.end(target.ip())?;
+    tracer.table.end(target)?;
     if let Some((file, mut out)) = drawing {
-        let drawing = drawing::draw(&title, &tracer.table, target.ip());
+        let drawing = drawing::draw(&title, &tracer.table, target);
         out.write_all(drawing.as_bytes()).doing(|| format!("write {file}"))?;
     }
-    Ok(match tracer.table.reached(target.ip()) {
+    Ok(match tracer.table.reached(target) {
         true => Outcome::Yes,
         false => Outcome::No,
     })

@@ -92,15 +92,15 @@ impl Pinger {
             return self.take_error(which, packet, bytes, &message);
         }
         let identifier = message.identifier();
-        let ours = |host: &&Host| host.identifier == identifier;
-        if !self.hosts.iter().any(|host| ours(&host)) {
+        let ours = |host: &Host| host.identifier == identifier;
+        if !self.hosts.iter().any(ours) {
             self.trace.fact(|| {
                 format!("from {from}: a reply to identifier 0x{identifier:04x}")
             });
             return Ok(());
         }
         // (two names may have one address: identifier or data tell which)
-        let answers = |host: &Host| ours(&host) && host.answers_from(&from);
+        let answers = |host: &Host| ours(host) && host.answers_from(&from);
         let asked = |host: &Host| answers(host) && host.asked(&message);
         let known = self.hosts.iter().position(asked);
         let known = known.or_else(|| self.hosts.iter().position(answers));
@@ -110,36 +110,43 @@ impl Pinger {
             });
             return Ok(());
         }
+        self.show_reply(known.unwrap_or(0), header, bytes);
+        self.take_reply(known, packet, bytes, received.at, arrived)
+    }
+
+    /// A reply with our identifier, of a known host or of none.
+    fn take_reply(
+        &mut self,
+        known: Option<usize>,
+        packet: Packet,
+        bytes: &[u8],
+        at: Option<u64>,
+        arrived: Instant,
+    ) -> Result<(), Error> {
+        let Some(message) = Message::parse(bytes) else { return Ok(()) };
         let index = known.unwrap_or(0);
-        self.show_reply(index, header, bytes);
-        let sequence = self.hosts[index].sequence(message.sequence());
-        let good_checksum =
-            version == Version::V6 || internet_checksum(bytes) == 0;
+        let (timestamp, host) =
+            (self.options.timestamp, &mut self.hosts[index]);
+        // (over IPv6 the kernel has looked at it)
+        let is_v4 = packet.from.is_ipv4();
+        let wrong_checksum = is_v4 && internet_checksum(bytes) != 0;
         let verdict = match known {
-            Some(_) if good_checksum && self.options.timestamp => {
-                self.hosts[index].judge_timestamp(&message, arrived)
-            }
-            Some(_) if good_checksum => {
-                self.hosts[index].judge(&message, received.at, arrived)
-            }
-            known => {
-                self.hosts[index].bad += 1;
-                Verdict::Bad(match known {
-                    Some(_) => "BAD CHECKSUM".into(),
-                    None => "from a host that was not asked".into(),
-                })
-            }
+            None => host.refuse("from a host that was not asked"),
+            Some(_) if wrong_checksum => host.refuse("BAD CHECKSUM"),
+            Some(_) if timestamp => host.judge_timestamp(&message, arrived),
+            Some(_) => host.judge(&message, at, arrived),
         };
         match verdict {
             Verdict::Good(heard) => {
-                let at = received.at.unwrap_or_else(wall_clock);
-                let times = self.times(&message, at);
+                let times = self.times(&message, at.unwrap_or_else(wall_clock));
                 let event = Event::Reply { heard, packet, times };
                 self.tell(index, &event)
             }
             Verdict::Bad(why) => {
-                let wire = u64::from(message.sequence());
-                let sequence = if sequence == 0 { wire } else { sequence };
+                let sequence = match host.sequence(message.sequence()) {
+                    0 => u64::from(message.sequence()),
+                    sequence => sequence,
+                };
                 let event = Event::Bad { sequence, packet, why: &why };
                 self.tell(index, &event)
             }

@@ -86,6 +86,12 @@ impl Host {
         })
     }
 
+    /// It is no reply, and why.
+    pub fn refuse(&mut self, why: &str) -> Verdict {
+        self.bad += 1;
+        Verdict::Bad(why.into())
+    }
+
     /// Sequence number and data must be those of a request. `at` is when
     /// the kernel had it.
     pub fn judge(
@@ -96,12 +102,10 @@ impl Host {
     ) -> Verdict {
         let sequence = self.sequence(message.sequence());
         let Some(ping) = self.record.ping(sequence) else {
-            self.bad += 1;
-            return Verdict::Bad("this was never sent".into());
+            return self.refuse("this was never sent");
         };
         if let Some(fault) = wrong_data(&self.data(&ping.mark), message.data) {
-            self.bad += 1;
-            return Verdict::Bad(fault);
+            return self.refuse(&fault);
         }
         let rtt = ms(round_trip(ping, at, now));
         Verdict::Good(self.record.answer(sequence, rtt))
@@ -118,12 +122,10 @@ impl Host {
         let asked = self.record.ping(sequence);
         let same = |p: &&Ping| message.data.starts_with(&p.mark);
         let Some(ping) = asked.filter(same) else {
-            self.bad += 1;
-            return Verdict::Bad("this was never asked".into());
+            return self.refuse("this was never asked");
         };
         if message.data.len() < self.blank.len() {
-            self.bad += 1;
-            return Verdict::Bad("truncated".into());
+            return self.refuse("truncated");
         }
         let rtt = ms(now.saturating_duration_since(ping.sent));
         Verdict::Good(self.record.answer(sequence, rtt))

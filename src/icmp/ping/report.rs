@@ -1,5 +1,5 @@
 //! What `icmp-ping` prints: lines as ping(8) has them for one host, columns
-//! for several, JSON for programs.
+//! for several. (`json` is for programs.)
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,9 +10,10 @@ use std::time::Duration;
 use super::super::names::Meaning;
 use super::super::quote::Quote;
 use super::host::Host;
+use super::json;
 use super::options::Options;
 use crate::error::Error;
-use crate::output::{json_string, wrote};
+use crate::output::wrote;
 use crate::ping::record::Heard;
 use crate::stats::{loss, ms};
 
@@ -184,7 +185,7 @@ impl Report {
         match self.style {
             Style::Quiet => Ok(()),
             Style::Lines => print(&self.line(&hosts[index], event)),
-            Style::Json => print(&json(&hosts[index], event)),
+            Style::Json => print(&json::event(&hosts[index], event)),
             Style::Columns => {
                 let Some((sequence, text)) = column(event) else {
                     return Ok(());
@@ -295,7 +296,7 @@ impl Report {
     ) -> Result<(), Error> {
         match self.style {
             Style::Json => {
-                hosts.iter().try_for_each(|host| print(&json_summary(host)))
+                hosts.iter().try_for_each(|host| print(&json::summary(host)))
             }
             Style::Columns => {
                 self.print_rows(width(hosts), last)?;
@@ -333,96 +334,6 @@ fn column(event: &Event) -> Option<(u64, String)> {
         Event::TimedOut { sequence } => (*sequence, "lost".into()),
         Event::Local { sequence, .. } => (*sequence, "not sent".into()),
     })
-}
-
-fn json(host: &Host, event: &Event) -> String {
-    let name = json_string(&host.name);
-    let object = |kind: &str, sequence: u64, more: String| {
-        format!(
-            "{{\"event\":\"{kind}\",\"host\":{name},\"seq\":{sequence}{more}}}\n"
-        )
-    };
-    let of_packet = |packet: &Packet| {
-        let ttl = packet.ttl.map_or("null".into(), |ttl| ttl.to_string());
-        let Packet { octets, from, .. } = packet;
-        format!(",\"from\":\"{from}\",\"bytes\":{octets},\"ttl\":{ttl}")
-    };
-    match event {
-        Event::Reply { heard, packet, times } => {
-            let mut packet = of_packet(packet);
-            if let Some(Times { otime, rtime, ttime, clocks }) = times {
-                packet.push_str(&format!(
-                    ",\"otime\":{otime},\"rtime\":{rtime},\"ttime\":{ttime}"
-                ));
-                if let Some((offset, delay)) = clocks {
-                    packet.push_str(&format!(
-                        ",\"offset_ms\":{offset},\"delay_ms\":{delay}"
-                    ));
-                }
-            }
-            let rtt = |rtt| format!("{packet},\"rtt_ms\":{rtt:.3}");
-            match heard {
-                Heard::Answer { sequence, rtt: ms, .. } => {
-                    object("reply", *sequence, rtt(ms))
-                }
-                Heard::Late { sequence, rtt: ms } => {
-                    object("late", *sequence, rtt(ms))
-                }
-                Heard::Duplicate { sequence, rtt: ms } => {
-                    object("duplicate", *sequence, rtt(ms))
-                }
-                Heard::Stranger => String::new(),
-            }
-        }
-        Event::Bad { sequence, packet, why } => {
-            let why = format!("{},\"why\":\"{why}\"", of_packet(packet));
-            object("bad", *sequence, why)
-        }
-        Event::Error { sequence, from, code } => {
-            let Code { kind, code, meaning, quote } = code;
-            let words = json_string(&meaning.words);
-            let quote = quote.map_or("null".into(), |quote| {
-                format!(
-                    "{{\"from\":\"{}\",\"to\":\"{}\",\"ttl\":{}}}",
-                    quote.source, quote.target, quote.ttl
-                )
-            });
-            object(
-                "error",
-                *sequence,
-                format!(
-                    ",\"from\":\"{from}\",\"type\":{kind},\"code\":{code},\
-                     \"words\":{words},\"quote\":{quote}"
-                ),
-            )
-        }
-        Event::TimedOut { sequence } => {
-            object("timeout", *sequence, String::new())
-        }
-        Event::Local { sequence, why } => {
-            let why = format!(",\"why\":{}", json_string(why));
-            object("not sent", *sequence, why)
-        }
-    }
-}
-
-fn json_summary(host: &Host) -> String {
-    let record = &host.record;
-    let times = record.rtts.summary().map_or("null".into(), |s| s.json());
-    format!(
-        "{{\"event\":\"summary\",\"host\":{},\"address\":\"{}\",\"sent\":{},\
-         \"received\":{},\"late\":{},\"duplicates\":{},\"reordered\":{},\
-         \"bad\":{},\"errors\":{},\"rtt_ms\":{times}}}\n",
-        json_string(&host.name),
-        host.address.ip(),
-        record.sent,
-        record.answered,
-        record.late,
-        record.duplicates,
-        record.reordered,
-        host.bad,
-        host.errors
-    )
 }
 
 /// In ping's own form, and then what ping does not say.

@@ -195,6 +195,11 @@ impl Probes {
         Ok(())
     }
 
+    /// Of a probe, its headers included.
+    pub fn size(&self) -> usize {
+        self.options.size
+    }
+
     pub fn fd(&self) -> RawFd {
         match &self.kind {
             Kind::Udp(socket) => socket.as_raw_fd(),

@@ -44,13 +44,14 @@ fn print(text: &str) -> Result<(), Error> {
 
 impl Table {
     pub fn new(
-        hops: RangeInclusive<u8>,
+        hops: &RangeInclusive<u8>,
         queries: usize,
         numeric: bool,
         json: bool,
     ) -> Table {
         let cells = vec![None; hops.len() * queries];
         let names = (!numeric).then(Names::new);
+        let hops = hops.clone();
         Table { hops, queries, cells, names, json, printed: 0 }
     }
 
@@ -58,12 +59,12 @@ impl Table {
         &self,
         host: &str,
         target: IpAddr,
-        last: u8,
         size: usize,
     ) -> Result<(), Error> {
         if self.json {
             return Ok(());
         }
+        let last = self.hops.end();
         print(&format!(
             "traceroute to {host} ({target}), {last} hops max, {size} byte \
              packets\n"
@@ -309,7 +310,7 @@ mod tests {
     }
 
     fn table(cells: Vec<Option<Cell>>) -> Table {
-        let mut table = Table::new(1..=30, 3, true, false);
+        let mut table = Table::new(&(1..=30), 3, true, false);
         table.cells[..cells.len()].clone_from_slice(&cells);
         table
     }
