@@ -47,7 +47,7 @@ use crate::net::{self, Family};
 use crate::signal::Signals;
 use crate::stats::ms;
 use crate::trace::{Party, Trace};
-use probe::{Answer, Probes, Said, icmp_socket};
+use probe::{Answer, Heard, Probes, Said, icmp_socket};
 use table::{Cell, Table};
 
 pub static TOOL: Tool = Tool {
@@ -271,11 +271,16 @@ impl Tracer {
         }
     }
 
-    /// Takes all that has come.
+    /// Takes all that has come: errors first, then datagrams and replies.
     fn receive(&mut self) -> Result<(), Error> {
-        for _ in 0..BATCH {
-            let Some(answer) = self.probes.receive()? else { break };
-            self.take(&answer)?;
+        for queue in [true, false] {
+            for _ in 0..BATCH {
+                match self.probes.receive(queue)? {
+                    Heard::Nothing => break,
+                    Heard::NotOurs => {}
+                    Heard::Answer(answer) => self.take(&answer)?,
+                }
+            }
         }
         Ok(())
     }
@@ -360,7 +365,10 @@ impl Tracer {
 
     fn take(&mut self, answer: &Answer) -> Result<(), Error> {
         let arrived = Instant::now();
-        let known = match answer.sequence {
+        // (who listens on the port may answer with anything)
+        let is_reply = matches!(answer.said, Said::Reply);
+        let is_known = |s: &u16| !is_reply || self.waiting.contains_key(s);
+        let known = match answer.sequence.filter(is_known) {
             Some(sequence) => Some(sequence),
             None if self.waiting.len() == 1 => {
                 self.waiting.keys().next().copied()

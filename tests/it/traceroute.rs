@@ -220,6 +220,15 @@ fn all_probes_are_one_flow() {
     assert!(!all[1].stdout.contains("wrong icmp"), "{}", all[1].stdout);
 }
 
+const ANSWERS_HELLO: &str = "python3 -c '
+import socket, sys
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.bind((\"203.0.113.10\", 33434))
+print(\"ready\", file=sys.stderr, flush=True)
+while True:
+    s.sendto(b\"hello\", s.recvfrom(99)[1])
+' 2>err";
+
 #[test]
 fn without_privileges_and_with_somebody_on_the_port() {
     let powerless = "setpriv --bounding-set=-net_raw --inh-caps=-net_raw";
@@ -234,11 +243,17 @@ fn without_privileges_and_with_somebody_on_the_port() {
          until grep -q listening err; do sleep 0.02; done\n\
          topdown traceroute -n 203.0.113.10; s=$?; kill %1; exit $s"
             .to_string(),
+        // and one that answers with something else
+        format!(
+            "ip netns exec h2 {ANSWERS_HELLO} &\n\
+             until grep -q ready err; do sleep 0.02; done\n\
+             topdown traceroute -n 203.0.113.10; s=$?; kill %1; exit $s"
+        ),
     ]) else {
         return;
     };
     let way = ["1 192.0.2.1", "2 198.51.100.2", "3 203.0.113.10"];
-    for i in [0, 3, 4] {
+    for i in [0, 3, 4, 5] {
         assert_eq!(table(&all[i]).0, way, "{i}");
         assert_eq!(all[i].status, 0, "{i}");
     }

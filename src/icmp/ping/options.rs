@@ -21,6 +21,9 @@ const LOOK_UP: Duration = Duration::from_secs(5);
 /// Who is not root sends no faster: ping(8)'s bound.
 const LEAST_INTERVAL: Duration = Duration::from_millis(2);
 
+/// Decades, at one a second.
+const MAX_COUNT: u64 = 1_000_000_000;
+
 /// A flood has an end.
 const FLOOD_COUNT: u64 = 10_000;
 
@@ -53,7 +56,7 @@ impl Options {
         let deadline = args.value("--deadline", args::seconds)?;
         let flood = args.flag("--flood");
         let count =
-            args.value("--count", args::number("count", 1..=u64::MAX))?;
+            args.value("--count", args::number("count", 1..=MAX_COUNT))?;
         let bound = (flood && deadline.is_none()).then_some(FLOOD_COUNT);
         let timestamp = args.flag("--timestamp");
         let size = args.value("--size", args::number("size", 0..=MAX_SIZE))?;

@@ -101,6 +101,14 @@ pub struct Answer {
     pub said: Said,
 }
 
+/// What a look at the socket found.
+pub enum Heard {
+    Nothing,
+    /// Something that says nothing of a probe.
+    NotOurs,
+    Answer(Answer),
+}
+
 pub enum Said {
     /// The host itself: an echo reply, or a datagram.
     Reply,
@@ -256,29 +264,25 @@ impl Probes {
         outcome.map(|()| times)
     }
 
-    /// The next answer, if there is one.
-    pub fn receive(&mut self) -> Result<Option<Answer>, Error> {
-        let mut buffer = std::mem::take(&mut self.buffer);
-        let mut answer = Ok(None);
-        // errors first, then datagrams and echo replies
-        for queue in [true, false] {
-            if queue && matches!(&self.kind, Kind::Icmp(s) if s.raw) {
-                continue;
-            }
-            while let Ok(Some(None)) | Ok(None) = answer {
-                answer = match receive(&self.fd(), &mut buffer, queue) {
-                    Ok(Some(received)) => {
-                        let bytes = &buffer[..received.length];
-                        Ok(Some(self.answer(&received, bytes)))
-                    }
-                    Ok(None) => break,
-                    Err(e) if is_from_icmp(&e) => Ok(Some(None)),
-                    Err(error) => Err(error).doing(|| "receive"),
-                };
-            }
+    /// The next packet, or with `queue` the next error.
+    pub fn receive(&mut self, queue: bool) -> Result<Heard, Error> {
+        if queue && matches!(&self.kind, Kind::Icmp(s) if s.raw) {
+            return Ok(Heard::Nothing);
         }
+        let mut buffer = std::mem::take(&mut self.buffer);
+        let heard = match receive(&self.fd(), &mut buffer, queue) {
+            Ok(None) => Ok(Heard::Nothing),
+            Ok(Some(received)) => {
+                let bytes = &buffer[..received.length];
+                let answer = self.answer(&received, bytes);
+                Ok(answer.map_or(Heard::NotOurs, Heard::Answer))
+            }
+            // (the queue tells of it as well)
+            Err(e) if is_from_icmp(&e) => Ok(Heard::NotOurs),
+            Err(error) => Err(error).doing(|| "receive"),
+        };
         self.buffer = buffer;
-        answer.map(Option::flatten)
+        heard
     }
 
     /// What a packet or an error says about a probe; `None`: nothing.
