@@ -35,7 +35,7 @@ use std::time::{Duration, Instant};
 use super::capture::Capture;
 use super::message::{Version, emit, time_stamp};
 use super::socket::{
-    IcmpSocket, Travel, bind_to_interface, give_up_privileges,
+    IcmpSocket, Travel, bind_to_interface, give_up_privileges, path_mtu,
 };
 use crate::Tool;
 use crate::args::Args;
@@ -331,7 +331,12 @@ impl Pinger {
                 let host = &mut self.hosts[index];
                 host.record.give_up(sequence);
                 host.errors += 1;
-                let why = reason(&error);
+                let mtu = match error.raw_os_error() {
+                    Some(libc::EMSGSIZE) => path_mtu(&to),
+                    _ => None,
+                };
+                let mtu = mtu.map_or(String::new(), |m| format!(", mtu={m}"));
+                let why = format!("{}{mtu}", reason(&error));
                 self.tell(index, &Event::Local { sequence, why })
             }
         }

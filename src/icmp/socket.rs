@@ -11,7 +11,7 @@
 //! Read `open`, `send`, `give_up_privileges`; `datagram.rs` receives.
 
 use std::io::{self, ErrorKind};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 use super::message::Version;
@@ -277,6 +277,30 @@ pub fn interface_number(name: &str) -> Option<u32> {
     // SAFETY: the name ends with a zero octet and is alive.
     let number = unsafe { libc::if_nametoindex(name.as_ptr()) };
     (number != 0).then_some(number)
+}
+
+/// The MTU of the path to an address, as far as the system knows it: a
+/// connected socket of UDP can be asked.
+pub fn path_mtu(to: &SocketAddr) -> Option<i32> {
+    let (any, level, name): (IpAddr, _, _) = match to {
+        SocketAddr::V4(_) => {
+            (Ipv4Addr::UNSPECIFIED.into(), libc::IPPROTO_IP, libc::IP_MTU)
+        }
+        SocketAddr::V6(_) => {
+            (Ipv6Addr::UNSPECIFIED.into(), libc::IPPROTO_IPV6, libc::IPV6_MTU)
+        }
+    };
+    let socket = UdpSocket::bind((any, 0)).ok()?;
+    let mut discard = *to;
+    discard.set_port(9);
+    socket.connect(discard).ok()?;
+    let (mut mtu, fd) = (0i32, socket.as_raw_fd());
+    let mut length = size_of::<i32>() as libc::socklen_t;
+    let place = (&raw mut mtu).cast();
+    // SAFETY: `place` is to an int of `length` bytes that is alive.
+    let result =
+        unsafe { libc::getsockopt(fd, level, name, place, &mut length) };
+    (result == 0).then_some(mtu)
 }
 
 /// Is this root, who may send as fast as the machine can?

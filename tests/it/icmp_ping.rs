@@ -354,6 +354,7 @@ fn quotes_drawings_and_checksums_are_explained() {
         "topdown icmp-ping -e -c 1 -6 h2",
         "topdown icmp-ping -e -c 1 2001:db8:5::13",
         "topdown icmp-ping -c 2 -i 0.1 --diagram run.svg h2 && cat run.svg",
+        "topdown icmp-ping -c 2 -i 0.1 -s 1200 -M do 203.0.113.20",
     ]) else {
         return;
     };
@@ -375,6 +376,9 @@ fn quotes_drawings_and_checksums_are_explained() {
     has(4, &["pseudo header", "type 128", "type 129 *"]);
     has(5, &["MPLS labels it came: [16001]", "hop limit"]);
     assert!(all[6].stdout.contains("<svg"), "{}", all[6].stdout);
+    // the router has said so once; then the system knows
+    let mtu = "icmp_seq=2: not sent: Message too long, mtu=1000\n";
+    assert!(all[7].stdout.contains(mtu), "{}", all[7].stdout);
 }
 
 #[test]
