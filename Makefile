@@ -76,8 +76,9 @@ run-heartbeat-server: build    ## watch heartbeats on port 12001
 	$(BIN) heartbeat-server $(if $(PORT),-l $(PORT)) $(ARGS)
 
 run-heartbeat: build      ## five heartbeats (to its own server unless HOST=)
-	@BIN=$(BIN) HOST='$(HOST)' PORT='$(PORT)' tests/run-client \
-	  heartbeat-server 12001 heartbeat $(if $(HOST),,-c 5 -v) %h %p $(ARGS)
+	@BIN=$(BIN) HOST='$(HOST)' PORT='$(PORT)' SHOW=yes tests/run-client \
+	  heartbeat-server 12001 heartbeat $(COUNT) %h %p $(ARGS)
+run-heartbeat: COUNT = $(if $(HOST)$(findstring -c,$(ARGS)),,-c 5)
 
 run-tcp-server: build     ## upper-case server over TCP, port 12000
 	$(BIN) tcp-server $(if $(PORT),-l $(PORT)) $(ARGS)
@@ -87,16 +88,17 @@ run-tcp-client: build     ## type lines, get them in upper case, over TCP
 	  tcp-server 12000 tcp-client %h %p $(ARGS)
 
 run-icmp-ping: build      ## ping HOST (without: four hosts of the lab)
-	$(if $(HOST),$(BIN) icmp-ping -c 4 $(HOST) $(ARGS),DELAY=20 QUIET=1 \
-	  tests/lab $(BIN) icmp-ping -c 4 localhost r1 r2 h2 $(ARGS))
+	$(if $(HOST),$(BIN) icmp-ping $(COUNT) $(HOST) $(ARGS),DELAY=20 QUIET=1 \
+	  tests/lab $(BIN) icmp-ping $(COUNT) -4 localhost r1 r2 h2 $(ARGS))
+run-icmp-ping: COUNT = $(if $(findstring -c,$(ARGS)),,-c 4)
 
 run-traceroute: build     ## the way to HOST (without: to h2 of the lab)
 	$(if $(HOST),$(BIN) traceroute $(HOST) $(ARGS),DELAY=20 QUIET=1 \
-	  tests/lab $(BIN) traceroute h2 $(ARGS))
+	  tests/lab $(BIN) traceroute -4 h2 $(ARGS))
 
 lab: build         ## a network in a box: a shell there, or CMD='…'
-	@PATH="$(CURDIR)/target/release:$$PATH" \
-	  tests/lab $${CMD:+bash -c "$$CMD"}
+	@PATH="$(CURDIR)/target/release:$$PATH" exec \
+	  setpriv --pdeathsig TERM tests/lab $${CMD:+bash -c "$$CMD"}
 
 test:              ## run the tests; what a missing program skips is printed
 	$(CARGO) test --release --locked

@@ -285,7 +285,7 @@ impl Trace {
         let since = |at: Duration| at.saturating_sub(waited);
         self.event(
             |at| What::TimeOut { since: since(at) },
-            || "time-out: it, or its answer, was lost".into(),
+            || "time-out: lost, or late".into(),
         );
     }
 

@@ -12,7 +12,7 @@
 //!
 //! Read `run` and `beat`.
 
-use std::io::{self, Write};
+use std::io::{self, ErrorKind, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
@@ -81,7 +81,7 @@ fn run(mut args: Args) -> Result<Outcome, Error> {
     let server = to.resolve()?[0];
     let socket = open(server, to.local_port)?;
     net::wake_exactly();
-    let signals = Signals::new(&[libc::SIGINT, libc::SIGTERM])?;
+    let signals = Signals::new(&[libc::SIGINT, libc::SIGTERM, libc::SIGQUIT])?;
     let mut heart = Heart {
         local: socket.local_addr().doing(|| "open a socket")?,
         socket,
@@ -102,9 +102,10 @@ fn run(mut args: Args) -> Result<Outcome, Error> {
         heart.session
     ))?;
     heart.beat(count.unwrap_or(u32::MAX), &signals)?;
-    let refused = heart.refused;
+    let mut refused = heart.refused;
     for _ in 0..GOODBYES {
         heart.send(true)?;
+        refused |= heart.refused;
     }
     print(format!("goodbye after {}\n", heart.sequence))?;
     Ok(if refused { Outcome::No } else { Outcome::Yes })
@@ -196,7 +197,12 @@ impl Heart {
             // ICMP has said so of an earlier one; this one has not left
             Err(e) if is_from_icmp(&e) => {
                 if !self.refused {
-                    let why = reason(&e);
+                    let why = match e.kind() {
+                        ErrorKind::ConnectionRefused => {
+                            "nobody listens there (ICMP)".into()
+                        }
+                        _ => reason(&e),
+                    };
                     say(format!("topdown heartbeat: to {server}: {why}"));
                 }
                 self.refused = true;

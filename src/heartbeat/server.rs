@@ -5,7 +5,7 @@
 //! topdown heartbeat-server: listening on 127.0.0.1:12001
 //! 18:40:01.250 127.0.0.1:12002 up: session 0x9a1c2f4ee07b3d55, every 1000 ms
 //! 18:40:17.911 127.0.0.1:12002 down: silent for 3.000 s
-//! 18:40:30.004 127.0.0.1:12002 restarted: after 15.093 s, session 0x41…
+//! 18:40:30.004 127.0.0.1:12002 restarted: after 15.093 s of silence, …
 //! 18:40:44.127 127.0.0.1:12002 goodbye: after 14 heartbeats
 //! ```
 //!

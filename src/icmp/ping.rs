@@ -163,7 +163,8 @@ fn run(mut args: Args) -> Result<Outcome, Error> {
     pinger.report.begin(&pinger.hosts, &pinger.options)?;
     pinger.ping(&signals)?;
     pinger.summary(true)?;
-    let any = pinger.hosts.iter().any(|h| h.record.answered > 0);
+    let came = |h: &Host| h.record.answered + h.record.late > 0;
+    let any = pinger.hosts.iter().any(came);
     Ok(if any { Outcome::Yes } else { Outcome::No })
 }
 

@@ -209,18 +209,15 @@ fn system_socket(version: Version, kind: i32) -> io::Result<OwnedFd> {
 }
 
 fn remedies(raw: bool) -> Error {
-    let or_group = match raw {
+    let sysctl = match raw {
         true => "",
-        false => {
-            ", or 'sysctl net.ipv4.ping_group_range=\"0 2147483647\"' once"
-        }
+        false => "'sysctl net.ipv4.ping_group_range=\"0 2147483647\"', ",
     };
-    let source = io::Error::from_raw_os_error(libc::EPERM);
-    let doing = format!(
-        "open a socket for ICMP (what helps: sudo, or 'setcap \
-         cap_net_raw+ep' on this program{or_group})"
+    let fault = format!(
+        "Operation not permitted. What helps: sudo, {sysctl}or 'setcap \
+         cap_net_raw+ep' on a copy of this program named after the tool"
     );
-    Error::Io { doing, source }
+    Error::protocol("open a socket for ICMP", fault)
 }
 
 /// Time to live, and whether routers may fragment.

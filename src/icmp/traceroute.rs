@@ -144,6 +144,10 @@ impl Plan {
         let queries = args::number("queries", 1..=10);
         let first = args.value("--first", ttl("the first TTL"))?.unwrap_or(1);
         let last = args.value("--max-hops", ttl("the greatest TTL"))?;
+        let last = last.unwrap_or(first.max(30));
+        if last < first {
+            return Err(Error::Usage("-m is less than -f".into()));
+        }
         let patience = args.value("--timeout", args::seconds)?;
         let source = args.value("--source", source)?;
         let family = match (Family::from_args(args)?, source) {
@@ -158,7 +162,7 @@ impl Plan {
             source,
             whole: args.flag("--dont-fragment"),
             queries: args.value("--queries", queries)?.unwrap_or(3),
-            ttls: first..=last.unwrap_or(30).max(first),
+            ttls: first..=last,
             patience: patience.unwrap_or(Duration::from_secs(5)),
             numeric: args.flag("--numeric"),
             json: args.flag("--json"),

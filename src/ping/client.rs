@@ -352,8 +352,12 @@ impl Pinger {
             loss(sent, received),
             ms(self.started.elapsed())
         ))?;
+        let refused = match self.refused {
+            0 => String::new(),
+            count => format!(", {count} unreachable"),
+        };
         print(&format!(
-            "{} late, {} duplicates, {} reordered, {} from strangers",
+            "{} late, {} duplicates, {} reordered, {} from strangers{refused}",
             record.late, record.duplicates, record.reordered, record.strangers
         ))?;
         let Some(all) = record.rtts.summary() else { return Ok(()) };

@@ -124,8 +124,8 @@ struct Echo {
     /// By their time, and a number that keeps equal ones apart.
     delayed: BTreeMap<(Instant, u64), Answer>,
     number: u64,
-    /// Held for reordering, and until when at most.
-    held: Option<(Instant, Answer)>,
+    /// Held for reordering: until when at most, and when it was due.
+    held: Option<(Instant, Instant, Answer)>,
     trace: Trace,
 }
 
@@ -148,7 +148,7 @@ fn run(mut args: Args) -> Result<Outcome, Error> {
     let socket = UdpSocket::bind(address).doing(doing)?;
     socket.set_nonblocking(true).doing(doing)?;
     let address = socket.local_addr().doing(doing)?;
-    let signals = Signals::new(&[libc::SIGINT, libc::SIGTERM])?;
+    let signals = Signals::new(&[libc::SIGINT, libc::SIGTERM, libc::SIGQUIT])?;
     say(format!("topdown udp-ping-server: listening on {address}"));
     let random = getrandom::u64().unwrap_or_default();
     let mut echo = Echo {
@@ -224,23 +224,31 @@ impl Echo {
             return false;
         }
         let answer = (message.to_ascii_uppercase(), client);
+        let due = now + fate.delay;
         if fate.held && self.held.is_none() {
-            self.held = Some((now + MAX_HELD, answer));
+            self.held = Some((now + MAX_HELD, due, answer));
             return false;
         }
         for _ in 0..copies {
-            if fate.delay.is_zero() {
-                self.send(&answer);
-            } else if self.delayed.len() < MAX_DELAYED {
-                self.number += 1;
-                let due = (now + fate.delay, self.number);
-                self.delayed.insert(due, answer.clone());
-            }
+            self.send_at(due, now, &answer);
         }
-        if let Some((_, held)) = self.held.take_if(|_| fate.delay.is_zero()) {
-            self.send(&held);
+        // the one that was held comes behind this one, however late
+        if let Some((_, own, held)) = self.held.take() {
+            let behind = due + Duration::from_micros(1);
+            let at_once = fate.delay.is_zero() && own <= now;
+            let due = if at_once { now } else { own.max(behind) };
+            self.send_at(due, now, &held);
         }
         fate.delay.is_zero()
+    }
+
+    fn send_at(&mut self, due: Instant, now: Instant, answer: &Answer) {
+        if due <= now {
+            self.send(answer);
+        } else if self.delayed.len() < MAX_DELAYED {
+            self.number += 1;
+            self.delayed.insert((due, self.number), answer.clone());
+        }
     }
 
     /// A source that is not this machine has a budget, which grows with time
@@ -286,11 +294,8 @@ impl Echo {
             let answer = first.remove();
             self.send(&answer);
             sent = true;
-            if let Some((_, held)) = self.held.take() {
-                self.send(&held);
-            }
         }
-        if let Some((_, held)) = self.held.take_if(|held| held.0 <= now) {
+        if let Some((_, _, held)) = self.held.take_if(|held| held.0 <= now) {
             self.send(&held);
             sent = true;
         }

@@ -4,8 +4,11 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread;
+use std::time::Instant;
 
-use crate::harness::{BINARY, Folder, Ran, have, kill, run_command, skip};
+use crate::harness::{
+    BINARY, Folder, LIMIT, Ran, have, kill, run_command, skip,
+};
 
 /// Runs commands one after the other in a fresh lab, with `topdown` and the
 /// lab's names known; what each left. `None`: there can be no lab here, which
@@ -126,15 +129,18 @@ fn a_lab_that_is_ended_takes_its_programs_with_it() {
             .stdout(Stdio::null())
             .spawn()
             .unwrap();
+        let began = Instant::now();
         while !Path::new(&mark).exists() {
+            assert!(began.elapsed() < LIMIT, "no lab came up");
             thread::yield_now();
         }
         assert!(processes(&mark) >= 2);
         kill(child.id(), signal);
         child.wait().unwrap();
         // (the kernel may take a moment)
+        let began = Instant::now();
         while processes(&mark) > 0 {
-            thread::yield_now();
+            assert!(began.elapsed() < LIMIT, "left behind by {signal}");
         }
     }
 }

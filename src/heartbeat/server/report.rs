@@ -43,7 +43,7 @@ impl Watcher {
             Event::Restarted { silence } => (
                 "restarted",
                 format!(
-                    "after {:.3} s, session 0x{:016x}",
+                    "after {:.3} s of silence, session 0x{:016x}",
                     seconds(silence),
                     client.session
                 ),
@@ -121,7 +121,7 @@ impl Watcher {
             row(self.json, *from, client, state)
         });
         let mut text = rows.collect::<String>();
-        if !self.json {
+        if !self.json && !text.is_empty() {
             for (from, client) in &self.clients {
                 let line = client.line.as_str();
                 if !line.is_empty() {
@@ -137,7 +137,7 @@ impl Watcher {
                 "twice",
                 "order",
                 "late",
-                "delay + offset, over the least (ms)"
+                "offset + delay, over least (ms)"
             );
             text.insert_str(0, &head);
         }

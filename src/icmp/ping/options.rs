@@ -60,6 +60,9 @@ impl Options {
         let bound = (flood && deadline.is_none()).then_some(FLOOD_COUNT);
         let timestamp = args.flag("--timestamp");
         let size = args.value("--size", args::number("size", 0..=MAX_SIZE))?;
+        if timestamp && size.is_some() {
+            return usage("--timestamp: its size is 12, and -s not for it");
+        }
         let family = Family::from_args(args)?;
         let options = Options {
             count: count.or(bound),

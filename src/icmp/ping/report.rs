@@ -145,9 +145,18 @@ impl Report {
                 let names: String =
                     hosts.iter().map(|h| cell(&h.name, width)).collect();
                 let count = hosts.len();
+                let address = |host: &Host| {
+                    let address = host.address.ip().to_string();
+                    match address == host.name {
+                        true => address,
+                        false => format!("{} ({address})", host.name),
+                    }
+                };
+                let all: Vec<String> = hosts.iter().map(address).collect();
                 let line = format!("  seq{names}");
                 print(&format!(
-                    "PING {count} hosts: {size} bytes of data.\n{}\n",
+                    "PING {count} hosts: {size} bytes of data.\n{}\n{}\n",
+                    all.join(", "),
                     line.trim_end()
                 ))
             }

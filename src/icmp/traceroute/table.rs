@@ -26,6 +26,16 @@ pub enum Cell {
     Silent,
 }
 
+impl Cell {
+    /// Who said that the path ends.
+    fn speaker(&self) -> Option<IpAddr> {
+        match self {
+            Cell::Answer { from, is_last: true, .. } => Some(*from),
+            _ => None,
+        }
+    }
+}
+
 pub struct Table {
     hops: RangeInclusive<u8>,
     queries: usize,
@@ -215,7 +225,9 @@ impl Table {
     fn notes(&self, target: IpAddr) -> Vec<String> {
         let mut notes = Vec::new();
         let hops: Vec<u8> = (*self.hops.start()..=self.end_of_path()).collect();
-        let answers = |ttl: &u8| times(self.row(*ttl)).next().is_some();
+        // (an error instead of an answer says nothing of hops before it)
+        let passed = |c: &Cell| matches!(c, Cell::Answer { mark, .. } if mark.is_empty());
+        let answers = |ttl: &u8| self.row(*ttl).iter().flatten().any(passed);
         let last = hops.iter().copied().rfind(answers);
         let is_silent = |ttl: &&u8| {
             let silent = |c: &Option<Cell>| *c == Some(Cell::Silent);
@@ -253,8 +265,15 @@ impl Table {
                  its load is shared packet by packet."
             ));
         }
-        if !self.reached(target) && last.is_some() {
-            notes.push(format!("{target} itself has not answered."));
+        let end = self.row(self.end_of_path()).iter().flatten();
+        let speakers: Vec<IpAddr> = end.filter_map(Cell::speaker).collect();
+        let any = self.cells.iter().flatten().any(|c| *c != Cell::Silent);
+        if any && !speakers.contains(&target) {
+            let instead = match speakers.first() {
+                Some(other) => format!("; {other} has, in its place"),
+                None => String::new(),
+            };
+            notes.push(format!("{target} itself has not answered{instead}."));
         }
         notes
     }
@@ -370,6 +389,11 @@ mod tests {
         assert!(notes[2].ends_with("packet by packet."), "{notes:?}");
         assert_eq!(notes.len(), 3);
         let lost = table(vec![answer(1, 1.0, "H", true), None, None]);
-        assert!(lost.notes(target)[0].ends_with("has not answered."));
+        let note =
+            "192.0.2.9 itself has not answered; 192.0.2.1 has, in its place.";
+        assert_eq!(lost.notes(target), [note]);
+        let refused = table(vec![answer(9, 1.0, "X", true), None, None]);
+        assert_eq!(refused.notes(target), [""; 0], "it has answered: no");
+        assert!(!refused.reached(target));
     }
 }
