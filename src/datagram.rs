@@ -232,3 +232,51 @@ pub fn is_from_icmp(error: &io::Error) -> bool {
         )
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::UdpSocket;
+
+    /// Time, TTL and our own address come with a datagram; and what ICMP
+    /// says of one that nobody takes waits in the error queue.
+    #[test]
+    fn what_the_kernel_knows_of_a_datagram() {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        hear_all(&socket, false, true).unwrap();
+        let own = socket.local_addr().unwrap();
+        let mut buffer = [0; 64];
+        assert!(receive(&socket, &mut buffer, false).unwrap().is_none());
+        // (the kernel begins to stamp a moment after it is asked to)
+        let mut stamped = None;
+        for _ in 0..1000 {
+            let before = wall_clock();
+            socket.send_to(b"hello", own).unwrap();
+            let came = receive(&socket, &mut buffer, false).unwrap().unwrap();
+            let after = wall_clock();
+            assert_eq!((came.length, came.from), (5, Some(own)));
+            assert_eq!((came.ttl, came.to), (Some(64), Some(own.ip())));
+            stamped = came.at.filter(|at| (before..=after).contains(at));
+        }
+        assert!(stamped.is_some());
+        let gone = {
+            let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+            socket.local_addr().unwrap()
+        };
+        socket.send_to(b"nobody", gone).unwrap();
+        let fault = loop {
+            match receive(&socket, &mut buffer, true).unwrap() {
+                Some(came) => break came,
+                None => std::thread::yield_now(),
+            }
+        };
+        assert_eq!(
+            (fault.from, &buffer[..fault.length]),
+            (Some(gone), &b"nobody"[..])
+        );
+        let fault = fault.fault.unwrap();
+        assert!(fault.is_icmp);
+        assert_eq!((fault.kind, fault.code), (3, 3));
+        assert_eq!(fault.offender, Some(own.ip()));
+    }
+}

@@ -377,6 +377,47 @@ mod tests {
     }
 
     #[test]
+    fn the_window_of_numbers() {
+        let mut run = Run::new();
+        for n in [2, 3, 2, 1] {
+            run.hear(n, u64::from(n) * 1000);
+        }
+        let counts = run.client.counts;
+        assert_eq!((counts.heard, counts.duplicates), (3, 2));
+        // 63 behind is remembered as missing, 64 behind is too long ago
+        run.hear(100, 99_010);
+        run.hear(37, 99_020);
+        run.hear(36, 99_030);
+        let counts = run.client.counts;
+        assert_eq!((counts.reordered, counts.duplicates), (1, 3));
+    }
+
+    #[test]
+    fn what_comes_behind_a_goodbye_is_nothing() {
+        let mut run = Run::new();
+        let mut last = heartbeat(7, 1, 0, run.offset);
+        last.goodbye = true;
+        let came = arrival(run.start, 500);
+        assert_eq!(run.client.take(&last, came), [Event::Goodbye]);
+        assert_eq!(run.hear(2, 1010), []);
+        assert_eq!(
+            (run.client.state, run.client.counts.heard),
+            (State::Gone, 1)
+        );
+        // a new session brings it back, and is counted
+        run.session = 8;
+        run.hear(1, 2000);
+        assert_eq!((run.client.state, run.client.counts.heard), (State::Up, 2));
+        // another interval counts at once, and time does not go back
+        let mut quick = heartbeat(8, 2, 1000, run.offset);
+        quick.interval = Duration::from_millis(100);
+        run.client.take(&quick, arrival(run.start, 2500));
+        run.hear(2, 2200);
+        let due = arrival(run.start, 2500 + 3 * 1000).at;
+        assert_eq!(run.client.deadline(3), Some(due));
+    }
+
+    #[test]
     fn down_up_goodbye_and_restart() {
         let mut run = Run::new();
         let at = |ms| arrival(run.start, ms).at;

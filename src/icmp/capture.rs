@@ -80,6 +80,27 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_file_octet_by_octet() {
+        let path = std::env::temp_dir()
+            .join(format!("topdown-pcap-{}", std::process::id()));
+        let mut capture = Capture::create(&path).unwrap();
+        capture.packet(7_000_000_009, &[0x45, 1, 2]).unwrap();
+        let bytes = std::fs::read(&path).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        let number = |at: usize| {
+            u32::from_ne_bytes(*bytes[at..].first_chunk::<4>().unwrap())
+        };
+        assert_eq!(
+            (number(0), number(16), number(20)),
+            (0xa1b2_3c4d, 65_575, 101)
+        );
+        // seconds, nanoseconds, kept, of so many
+        let record = [number(24), number(28), number(32), number(36)];
+        assert_eq!(record, [7, 9, 3, 3]);
+        assert_eq!(bytes[40..], [0x45, 1, 2]);
+    }
+
+    #[test]
     fn a_header_with_a_good_checksum() {
         let from = "192.0.2.1".parse().unwrap();
         let to = "192.0.2.2".parse().unwrap();

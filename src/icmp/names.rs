@@ -403,5 +403,11 @@ mod tests {
         assert!(!of(Version::V4, 4, 0, [0; 4]).is_final);
         assert!(of(Version::V4, 11, 0, [0; 4]).is_final);
         assert!(!of(Version::V6, 135, 0, [0; 4]).is_error);
+        let [v4, v6] = [IpAddr::from([0; 4]), IpAddr::from([0u16; 8])];
+        assert!(is_time_exceeded(&v4, 11, 0) && is_time_exceeded(&v6, 3, 0));
+        assert!(!is_time_exceeded(&v4, 11, 1) && !is_time_exceeded(&v6, 3, 1));
+        assert!(!is_time_exceeded(&v4, 3, 0) && !is_time_exceeded(&v6, 11, 0));
+        assert_eq!(rest_of(Version::V4, 12, 20), [20, 0, 0, 0]);
+        assert_eq!(rest_of(Version::V6, 4, 40), [0, 0, 0, 40]);
     }
 }

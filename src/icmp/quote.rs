@@ -210,6 +210,9 @@ mod tests {
         for words in [5, 6, 15] {
             let quote = Quote::parse(Version::V4, &datagram(words)).unwrap();
             assert_eq!(quote.echo(8), Some((0x1234, 3)), "{words} words");
+            assert_eq!(quote.echo(13), None, "it is no other query");
+            let other = Quote { protocol: 17, ..quote.clone() };
+            assert_eq!(other.echo(8), None, "nor of another protocol");
             assert_eq!(quote.ttl, 1);
             assert_eq!(
                 quote.to_string(),
@@ -229,6 +232,9 @@ mod tests {
         assert_eq!((quote.echo(128), quote.ttl), (Some((7, 9)), 1));
         bytes[41] = 200; // longer than there is
         assert_eq!(Quote::parse(Version::V6, &bytes), None);
+        bytes[6] = 44; // but a fragment header has one length
+        let quote = Quote::parse(Version::V6, &bytes).unwrap();
+        assert_eq!(quote.echo(128), Some((7, 9)));
     }
 
     #[test]
@@ -287,6 +293,16 @@ mod tests {
         for bytes in [&[0x20, 0, 0, 0, 0, 0, 1, 1][..], &[0x20; 7], &[]] {
             assert_eq!(mpls_labels(bytes), [0; 0]);
         }
+        message.rest[1] = 5; // fewer than may be followed by anything
+        assert_eq!(split_extension(Version::V4, &message).0.len(), 140);
+        // a checksum that is there, and wrong; or right
+        let mut checked = data[128..].to_vec();
+        checked[2..4].copy_from_slice(&[1, 2]);
+        assert_eq!(mpls_labels(&checked), [0; 0]);
+        checked[2..4].fill(0);
+        let sum = internet_checksum(&checked).to_be_bytes();
+        checked[2..4].copy_from_slice(&sum);
+        assert_eq!(mpls_labels(&checked), [16001]);
         message.kind = 12;
         message.rest[1] = 32;
         assert_eq!(split_extension(Version::V4, &message).0.len(), 128);

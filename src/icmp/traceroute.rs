@@ -94,7 +94,7 @@ const BATCH: usize = 1000;
 const NAME_TURN: Duration = Duration::from_millis(5);
 
 /// No probe is given up sooner, however quick its neighbours were.
-const LEAST_PATIENCE: Duration = Duration::from_millis(100);
+const LEAST_PATIENCE: Duration = Duration::from_millis(300);
 
 /// One that was sent.
 struct Sent {
@@ -332,17 +332,11 @@ impl Tracer {
         }
     }
 
-    /// How long this one is waited for: `-w`, but less where its neighbours
-    /// have answered. Three times as long as others of its hop took, or ten
-    /// times as long as one of the hop behind: traceroute(8)'s factors.
     fn patience_for(&self, cell: usize) -> Duration {
         let ttl = self.table.ttl(cell);
-        let slowest = |ttl| self.table.slowest(ttl);
-        let here = slowest(ttl).map(|rtt| rtt * 3.0);
-        let behind = slowest(ttl.saturating_add(1)).map(|rtt| rtt * 10.0);
-        let Some(ms) = here.or(behind) else { return self.patience };
-        let limit = Duration::from_secs_f64(ms / 1e3).max(LEAST_PATIENCE);
-        limit.min(self.patience)
+        let here = self.table.slowest(ttl);
+        let behind = self.table.slowest(ttl.saturating_add(1));
+        patience(self.patience, here, behind)
     }
 
     fn expire(&mut self, now: Instant) {
@@ -425,5 +419,41 @@ impl Tracer {
         let again = std::mem::take(&mut self.waiting);
         self.queue.extend(again.into_values().rev().map(|sent| sent.cell));
         self.probes.begin_anew()
+    }
+}
+
+/// How long a probe is waited for: `-w`, but less where its neighbours have
+/// answered. Three times as long as the slowest of its hop took, or ten times
+/// as long as that of the hop behind, in milliseconds: traceroute(8)'s
+/// factors.
+fn patience(
+    most: Duration,
+    here: Option<f64>,
+    behind: Option<f64>,
+) -> Duration {
+    let here = here.map(|ms| ms * 3.0);
+    let behind = behind.map(|ms| ms * 10.0);
+    let Some(ms) = here.or(behind) else { return most };
+    let limit = Duration::from_secs_f64(ms / 1e3).max(LEAST_PATIENCE);
+    limit.min(most)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn how_long_a_probe_is_waited_for() {
+        let ms = |here, behind| {
+            patience(Duration::from_secs(5), here, behind).as_millis()
+        };
+        assert_eq!(ms(None, None), 5000);
+        assert_eq!(ms(Some(200.0), None), 600);
+        assert_eq!(ms(None, Some(90.0)), 900);
+        assert_eq!(ms(Some(200.0), Some(1.0)), 600, "its own hop's count");
+        assert_eq!(ms(Some(0.1), None), LEAST_PATIENCE.as_millis());
+        assert_eq!(ms(Some(4000.0), None), 5000, "never longer than -w");
+        let little = Duration::from_millis(50);
+        assert_eq!(patience(little, Some(0.1), None), little);
     }
 }

@@ -70,8 +70,8 @@ impl Record {
         self.pings.push_back(ping);
         self.waiting += 1;
         self.sent += 1;
-        let forgettable = self.first < self.oldest;
-        if self.pings.len() > REMEMBERED && forgettable {
+        let oldest = self.oldest().unwrap_or(sequence);
+        while self.pings.len() > REMEMBERED && self.first < oldest {
             self.pings.pop_front();
             self.first += 1;
         }
@@ -198,6 +198,26 @@ mod tests {
         assert_eq!((record.duplicates, record.strangers), (2, 1));
         assert_eq!(record.reordered, 1);
         assert_eq!(record.rtts.summary().map(|s| s.max), Some(20.0));
+    }
+
+    #[test]
+    fn long_runs_forget_what_is_decided_and_nothing_else() {
+        let mut record = Record::default();
+        let start = Instant::now();
+        record.sent(1, Vec::new(), start);
+        for n in 2..=20_000 {
+            record.sent(n, Vec::new(), start);
+            let answer = record.answer(n, 1.0);
+            assert!(matches!(answer, Heard::Answer { .. }), "number {n}");
+        }
+        assert_eq!(record.expire(start + SECOND, SECOND), [1]);
+        for n in 20_001..=40_000 {
+            record.sent(n, Vec::new(), start);
+            record.answer(n, 1.0);
+        }
+        assert_eq!(record.pings.len(), REMEMBERED);
+        record.sent(40_001, Vec::new(), start);
+        assert!(record.ping(40_001).is_some() && record.is_waiting());
     }
 
     #[test]

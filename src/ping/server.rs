@@ -151,23 +151,36 @@ fn run(mut args: Args) -> Result<Outcome, Error> {
     let signals = Signals::new(&[libc::SIGINT, libc::SIGTERM, libc::SIGQUIT])?;
     say(format!("topdown udp-ping-server: listening on {address}"));
     let random = getrandom::u64().unwrap_or_default();
-    let mut echo = Echo {
-        socket,
-        address,
-        chances,
-        dice: Dice::new(seed.unwrap_or(random)),
-        rate: f64::from(rate.unwrap_or(1000)),
-        budgets: HashMap::new(),
-        delayed: BTreeMap::new(),
-        number: 0,
-        held: None,
-        trace,
-    };
+    let dice = Dice::new(seed.unwrap_or(random));
+    let rate = f64::from(rate.unwrap_or(1000));
+    let mut echo = Echo::new(socket, address, chances, dice, rate, trace);
     echo.serve(&signals, once)?;
     Ok(Outcome::Yes)
 }
 
 impl Echo {
+    fn new(
+        socket: UdpSocket,
+        address: SocketAddr,
+        chances: Chances,
+        dice: Dice,
+        rate: f64,
+        trace: Trace,
+    ) -> Echo {
+        Echo {
+            socket,
+            address,
+            chances,
+            dice,
+            rate,
+            budgets: HashMap::new(),
+            delayed: BTreeMap::new(),
+            number: 0,
+            held: None,
+            trace,
+        }
+    }
+
     /// Until a signal comes; with `once` until something was answered.
     fn serve(&mut self, signals: &Signals, once: bool) -> Result<(), Error> {
         let mut message = vec![0; MAX_DATAGRAM];
@@ -323,17 +336,77 @@ impl Echo {
 mod tests {
     use super::*;
 
+    fn chances(duplicate: f64, reorder: f64) -> Chances {
+        let (delay, jitter) = (Duration::ZERO, Duration::ZERO);
+        Chances { loss: 0.0, delay, jitter, duplicate, reorder }
+    }
+
+    fn echo(chances: Chances) -> Echo {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let address = socket.local_addr().unwrap();
+        let trace = Trace::default();
+        Echo::new(socket, address, chances, Dice::new(1), 10.0, trace)
+    }
+
+    #[test]
+    fn a_source_has_a_budget_that_grows_back() {
+        let mut echo = echo(chances(0.0, 0.0));
+        let start = Instant::now();
+        let source = IpAddr::from([192, 0, 2, 1]);
+        let mut may = |after: f64, copies| {
+            let now = start + Duration::from_secs_f64(after);
+            let mut count = 0;
+            while echo.may_answer(source, now, copies) {
+                count += 1;
+            }
+            count
+        };
+        assert_eq!(may(0.0, 1), 10);
+        assert_eq!(may(0.5, 1), 5);
+        assert_eq!(may(3600.0, 1), 10, "no more than a second gives");
+        assert_eq!(may(3601.0, 2), 5, "two copies are two answers");
+        let own = IpAddr::from([127, 0, 0, 1]);
+        assert!((0..100).all(|_| echo.may_answer(own, start, 1)));
+        let other = IpAddr::from([192, 0, 2, 2]);
+        assert!(echo.may_answer(other, start, 1), "each has its own");
+    }
+
+    #[test]
+    fn what_is_held_comes_behind_the_next_one() {
+        let mut echo = echo(chances(0.0, 1.0));
+        let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+        client.set_nonblocking(true).unwrap();
+        let from = client.local_addr().unwrap();
+        let heard = || {
+            let mut bytes = [0; 9];
+            let count = client.recv(&mut bytes).ok()?;
+            Some(String::from_utf8_lossy(&bytes[..count]).into_owned())
+        };
+        echo.answer(b"one", from);
+        assert_eq!(heard(), None);
+        echo.answer(b"two", from);
+        assert_eq!(
+            (heard(), heard()),
+            (Some("TWO".into()), Some("ONE".into()))
+        );
+        // with a delay, which both keep
+        echo.chances.delay = Duration::from_secs(9);
+        echo.answer(b"three", from);
+        echo.answer(b"four", from);
+        assert_eq!((heard(), echo.held.is_none()), (None, true));
+        let order: Vec<&[u8]> =
+            echo.delayed.values().map(|(data, _)| &data[..]).collect();
+        assert_eq!(order, [&b"FOUR"[..], b"THREE"]);
+        // the last one is not held for ever
+        echo.answer(b"five", from);
+        let until = echo.held.as_ref().map(|held| held.0).unwrap();
+        assert!(echo.next_due().unwrap() <= until);
+    }
+
     #[test]
     fn the_nth_ping_has_the_same_fate() {
         let fates = |duplicate| -> Vec<bool> {
-            let none = Duration::ZERO;
-            let chances = Chances {
-                loss: 0.3,
-                delay: none,
-                jitter: none,
-                duplicate,
-                reorder: 0.0,
-            };
+            let chances = Chances { loss: 0.3, ..chances(duplicate, 0.0) };
             let mut dice = Dice::new(7);
             (0..50).map(|_| Fate::draw(&mut dice, &chances).lost).collect()
         };

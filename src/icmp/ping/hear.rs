@@ -256,12 +256,7 @@ impl Pinger {
         }
     }
 
-    /// What a timestamp says: when it was asked (otime), when that came
-    /// (rtime) and when it was answered (ttime), in milliseconds since
-    /// midnight UT; and what follows when `at` is the time of its coming:
-    ///
-    /// offset = ((rtime - otime) + (ttime - at)) / 2, and
-    /// delay = (at - otime) - (ttime - rtime). RFC 5905 §8
+    /// The three times of a reply to a timestamp query.
     fn times(&self, message: &Message, at: u64) -> Option<Times> {
         if !self.options.timestamp {
             return None;
@@ -270,19 +265,27 @@ impl Pinger {
             let octets = message.data.get(at..at + 4)?.first_chunk::<4>()?;
             Some(i64::from(u32::from_be_bytes(*octets)))
         };
-        let (otime, rtime, ttime) = (number(0)?, number(4)?, number(8)?);
-        // midnight may lie in between: the nearer way round
-        let minus =
-            |a: i64, b: i64| (a - b + DAY / 2).rem_euclid(DAY) - DAY / 2;
         let at = i64::from(milliseconds_since_midnight(at));
-        let there = minus(rtime, otime) + minus(ttime, at);
-        // "the high order bit of the timestamp is also set to indicate this
-        // non-standard value" RFC 792
-        let standard = rtime >> 31 == 0 && ttime >> 31 == 0;
-        let delay = minus(at, otime) - minus(ttime, rtime);
-        let clocks = standard.then_some((there as f64 / 2.0, delay));
-        Some(Times { otime, rtime, ttime, clocks })
+        Some(compare(number(0)?, number(4)?, number(8)?, at))
     }
+}
+
+/// What a timestamp says: when it was asked (otime), when that came (rtime)
+/// and when it was answered (ttime), in milliseconds since midnight UT; and
+/// what follows when `at` is the time of its coming:
+///
+/// offset = ((rtime - otime) + (ttime - at)) / 2, and
+/// delay = (at - otime) - (ttime - rtime). RFC 5905 §8
+fn compare(otime: i64, rtime: i64, ttime: i64, at: i64) -> Times {
+    // midnight may lie in between: the nearer way round
+    let minus = |a: i64, b: i64| (a - b + DAY / 2).rem_euclid(DAY) - DAY / 2;
+    let there = minus(rtime, otime) + minus(ttime, at);
+    let delay = minus(at, otime) - minus(ttime, rtime);
+    // "the high order bit of the timestamp is also set to indicate this
+    // non-standard value" RFC 792
+    let standard = rtime >> 31 == 0 && ttime >> 31 == 0;
+    let clocks = standard.then_some((there as f64 / 2.0, delay));
+    Times { otime, rtime, ttime, clocks }
 }
 
 /// The time as RFC 792 wants it: "milliseconds since midnight UT".
@@ -293,4 +296,27 @@ fn milliseconds_since_midnight(at: u64) -> u32 {
 /// The mark of a timestamp query: otime.
 pub fn originate_timestamp(at: u64) -> Vec<u8> {
     milliseconds_since_midnight(at).to_be_bytes().to_vec()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn offset_and_delay_by_the_two_equations() {
+        // asked at 1000, there 500 ahead; 20 there, 3 to answer, 30 back
+        let clocks = |o, r, t, at| compare(o, r, t, at).clocks;
+        assert_eq!(clocks(1000, 1520, 1523, 1053), Some((495.0, 50)));
+        // a clock that is behind
+        assert_eq!(clocks(1000, 510, 510, 1020), Some((-500.0, 20)));
+        // midnight in between
+        assert_eq!(clocks(DAY - 10, 5, 6, 21), Some((0.0, 30)));
+        assert_eq!(clocks(5, DAY - 10, DAY - 10, 25), Some((-25.0, 20)));
+        // either time not of UT
+        assert_eq!(clocks(1000, 1 << 31, 0, 1020), None);
+        assert_eq!(clocks(1000, 0, 1 << 31, 1020), None);
+        let midnight = milliseconds_since_midnight(86_400_000_000_000 * 3);
+        assert_eq!(midnight, 0);
+        assert_eq!(originate_timestamp(0x0102_0304 * 1_000_000), [1, 2, 3, 4]);
+    }
 }

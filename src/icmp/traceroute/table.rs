@@ -372,6 +372,15 @@ mod tests {
         ]);
         assert_eq!(plain.notes(target), [""; 0]);
         assert!(plain.reached(target));
+        let other = IpAddr::from([192, 0, 2, 8]);
+        assert!(!plain.reached(other), "who answered is somebody else");
+        let near = table(vec![
+            answer(1, 1.0 + NOTABLE / 2.0, "", false),
+            answer(1, 1.0 + NOTABLE / 2.0, "", false),
+            answer(1, 1.0 + NOTABLE / 2.0, "", false),
+            answer(9, 1.0, "", true),
+        ]);
+        assert_eq!(near.notes(target), [""; 0], "no difference to speak of");
         let odd = table(vec![
             answer(1, 5.0, "", false),
             Some(Cell::Silent),
