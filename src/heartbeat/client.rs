@@ -102,10 +102,11 @@ fn run(mut args: Args) -> Result<Outcome, Error> {
         heart.session
     ))?;
     heart.beat(count.unwrap_or(u32::MAX), &signals)?;
-    let mut refused = heart.refused;
-    for _ in 0..GOODBYES {
+    heart.send(true)?;
+    // (what is said of the goodbyes is not of the heartbeats)
+    let refused = heart.refused;
+    for _ in 1..GOODBYES {
         heart.send(true)?;
-        refused |= heart.refused;
     }
     print(format!("goodbye after {}\n", heart.sequence))?;
     Ok(if refused { Outcome::No } else { Outcome::Yes })
@@ -215,7 +216,8 @@ impl Heart {
                 Ok(())
             }
             Ok(_) => {
-                self.refused = false;
+                // (a goodbye that leaves says nothing of who listened)
+                self.refused &= goodbye;
                 Ok(())
             }
         }

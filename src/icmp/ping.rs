@@ -39,7 +39,7 @@ use super::socket::{
 };
 use crate::Tool;
 use crate::args::Args;
-use crate::datagram::wall_clock;
+use crate::datagram::{is_from_icmp, wall_clock};
 use crate::error::{Doing, Error, Outcome, is_timeout, reason};
 use crate::net;
 use crate::signal::Signals;
@@ -94,6 +94,9 @@ const GAP: Duration = Duration::from_micros(200);
 
 /// The longest IP packet.
 const MAX_PACKET: usize = 65_536;
+
+/// An error of an earlier request may be in the way of a send, each once.
+const TRIES: usize = 20;
 
 /// Signals are looked for after so many packets of a flood.
 const FLOOD_TURN: u64 = 256;
@@ -320,7 +323,16 @@ impl Pinger {
         };
         data[..mark.len()].copy_from_slice(&mark);
         let message = emit(kind, identifier, sequence as u16, &data);
-        let outcome = socket.send(&message, &to);
+        let mut outcome = socket.send(&message, &to);
+        for _ in 0..TRIES {
+            // (not of this one: an error of an earlier one was in its way)
+            match &outcome {
+                Err(e) if !socket.raw && is_from_icmp(e) => {
+                    outcome = socket.send(&message, &to);
+                }
+                _ => break,
+            }
+        }
         self.hosts[index].record.sent(sequence, mark, sent);
         if outcome.is_ok() {
             self.show_request(index, at, message)?;

@@ -6,6 +6,7 @@ use std::net::{SocketAddr, UdpSocket};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
+use std::time::{Instant, SystemTime};
 
 use crate::harness::{BINARY, LIMIT, Server, kill, run};
 
@@ -202,21 +203,29 @@ fn a_thousand_clients_and_one_too_many() {
     let watch = Watch::start(&["--max-clients", "1000"]);
     let clients: Vec<Sender> =
         (0..=1000).map(|i| Sender::to(watch.server.address, i, 3000)).collect();
-    for n in 1..=20 {
+    // a hundred at a time, so that none is lost for want of room
+    for some in clients[..1000].chunks(100) {
+        for client in some {
+            client.send(1, SECOND, false);
+        }
+        for _ in some {
+            watch.wait_for(" up: session ");
+        }
+    }
+    for n in 2..=20 {
         for client in &clients[..1000] {
             client.send(n, SECOND, false);
         }
     }
-    for _ in 0..1000 {
-        watch.wait_for(" up: session ");
-    }
     clients[1000].send(1, SECOND, false);
     watch.server.wait_for("1000 clients: no room for");
-    for client in &clients[..1000] {
-        client.send(20, SECOND, true);
-    }
-    for _ in 0..1000 {
-        watch.wait_for(" goodbye: after ");
+    for some in clients[..1000].chunks(100) {
+        for client in some {
+            client.send(20, SECOND, true);
+        }
+        for _ in some {
+            watch.wait_for(" goodbye: after ");
+        }
     }
     // those that have gone make room
     clients[1000].send(2, SECOND, false);
@@ -224,6 +233,99 @@ fn a_thousand_clients_and_one_too_many() {
     let table = watch.end();
     assert_eq!(table.matches(" goodbye ").count(), 999, "one was forgotten");
     assert!(!table.contains("down"), "{table}");
+}
+
+/// A real client, which beats often: no deadline of before is left over.
+#[test]
+fn who_beats_is_not_down() {
+    let watch = Watch::start(&["--multiplier", "4"]);
+    let words = ["-i", "0.05", "-c", "25", "--local-port", &free_port()];
+    let mut client = watch.client(&words);
+    watch.wait_for(" goodbye: after 25 heartbeats");
+    assert_eq!(client.wait().unwrap().code(), Some(0));
+    let table = watch.end();
+    assert!(table.contains(" ........................."), "{table}");
+}
+
+/// What waited for us while we were stopped came in time, and what was lost
+/// meanwhile is our own loss.
+#[test]
+fn what_waited_for_us_is_not_late() {
+    let watch = Watch::start(&["-v"]);
+    let client = Sender::to(watch.server.address, 7, 200);
+    let now = || {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        now.unwrap().as_nanos() as u64
+    };
+    client.send(1, now(), false);
+    watch.server.wait_for("heartbeat 1");
+    watch.server.signal(libc::SIGSTOP);
+    client.send(2, now(), false);
+    let slept = Command::new("sleep").arg("1").status().unwrap();
+    assert!(slept.success());
+    watch.server.signal(libc::SIGCONT);
+    watch.server.wait_for("nobody is blamed");
+    client.send(9, now(), false);
+    watch.server.wait_for("heartbeat 9");
+    // one octet more is none of them
+    client.socket.send(&[b"tdHB\x01".as_slice(), &[1; 28]].concat()).unwrap();
+    watch.server.wait_for("no heartbeat");
+    client.send(9, now(), true);
+    watch.wait_for("goodbye: after 3 heartbeats");
+    let table = watch.end();
+    assert!(table.contains(&format!("{} ...", client.name())), "{table}");
+    let row = table.lines().find(|l| l.contains(" goodbye ")).unwrap();
+    let counts: Vec<&str> = row.split_whitespace().skip(2).take(5).collect();
+    assert_eq!(counts, ["3", "0", "0", "0", "0"], "{table}");
+}
+
+/// A goodbye is said three times; a heartbeat has 32 octets.
+#[test]
+fn what_a_client_sends() {
+    let server = UdpSocket::bind("127.0.0.1:0").unwrap();
+    server.set_read_timeout(Some(LIMIT)).unwrap();
+    let port = server.local_addr().unwrap().port().to_string();
+    let words =
+        ["heartbeat", "-q", "-c", "4", "-i", "0.01", "127.0.0.1", &port];
+    let ran = run(&words, "");
+    assert_eq!((ran.status, ran.stdout.as_str()), (0, ""));
+    let mut all = Vec::new();
+    for _ in 0..7 {
+        let mut bytes = [0; 64];
+        let count = server.recv(&mut bytes).unwrap();
+        assert_eq!(count, 32);
+        all.push(bytes);
+    }
+    let numbers: Vec<u8> = all.iter().map(|b| b[19]).collect();
+    let goodbyes: Vec<u8> = all.iter().map(|b| b[5]).collect();
+    assert_eq!(numbers, [1, 2, 3, 4, 4, 4, 4]);
+    assert_eq!(goodbyes, [0, 0, 0, 0, 1, 1, 1]);
+    assert!(all.iter().all(|b| b[8..16] == all[0][8..16]), "one session");
+}
+
+/// A tool that is held up by whoever does not read its output ends at a
+/// second signal.
+#[test]
+fn who_is_held_up_ends_at_a_second_signal() {
+    let server = Server::start("udp-ping-server", &["--loss", "0"]);
+    let mut child = Command::new(BINARY)
+        .args(["udp-ping", "-c", "100000", "-i", "0.001", "127.0.0.1"])
+        .arg(server.port())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let place = format!("/proc/{}/wchan", child.id());
+    let began = Instant::now();
+    loop {
+        let wchan = std::fs::read_to_string(&place).unwrap_or_default();
+        if wchan.contains("pipe") || began.elapsed() > LIMIT {
+            break;
+        }
+        thread::yield_now();
+    }
+    kill(child.id(), libc::SIGINT);
+    kill(child.id(), libc::SIGTERM);
+    assert!(matches!(child.wait().unwrap().code(), Some(130 | 143)));
 }
 
 /// Server and client are stopped for longer than it takes to be down: the

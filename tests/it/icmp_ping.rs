@@ -121,6 +121,10 @@ fn every_answer_of_the_labs_routers_is_named_as_ping_names_it() {
             assert!(line.ends_with(words), "{what}: {line}");
             assert_eq!(line, first_line(&theirs), "{what}");
         }
+        // an error is the end of it
+        if !words.is_empty() {
+            assert!(!ours.stdout.contains("timed out"), "{}", ours.stdout);
+        }
         // (the redirected one was passed on, and answered)
         let received = u32::from(words.starts_with("Redirect"));
         assert_received(&ours, 1, received);
@@ -175,6 +179,10 @@ fn what_no_honest_host_answers_is_no_reply() {
         (49, "Request timed out"),
         (53, "(wrong data byte #"),
         (55, "Request timed out"),
+        (56, "Request timed out"),
+        (57, "Request timed out"),
+        (58, "Request timed out"),
+        (59, "Request timed out"),
     ];
     for which in [0, 1] {
         let command = |n| {
@@ -187,11 +195,13 @@ fn what_no_honest_host_answers_is_no_reply() {
         for ((n, text), ran) in named.iter().zip(all) {
             assert_received(&ran, 1, 0);
             let text = match (which, n) {
-                // (over IPv6 the kernel drops it; 53 is of ICMPv4)
                 (1, 32 | 53) => "Request timed out",
                 _ => text,
             };
+            // (53 is of ICMPv4; over IPv6 the kernel drops a wrong checksum)
             assert!(ran.stdout.contains(text), "{n}: {}", ran.stdout);
+            assert!(!ran.stdout.contains("From "), "{n}: {}", ran.stdout);
+            assert!(!ran.stdout.contains(" errors"), "{n}: {}", ran.stdout);
             let both = ran.stdout + &ran.stderr;
             assert!(!both.contains('\x1b') && !both.contains("bug"), "{both}");
         }
@@ -278,7 +288,8 @@ const READS_JSON: &str = "
 import json
 for line in open('json'):
     o = json.loads(line)
-    print(o['event'], o['host'], o.get('words', ''))
+    counts = [o.get(k, '') for k in ('sent', 'received', 'duplicates', 'bad', 'errors')]
+    print(o['event'], o['host'], o.get('words', ''), *counts, '.')
 ";
 
 #[test]
@@ -391,6 +402,10 @@ fn several_hosts_stand_side_by_side() {
         "topdown icmp-ping --json -c 2 -i 0.1 -W 0.2 h2 203.0.113.133 \
          203.0.113.134 203.0.113.232 203.0.113.227 >json",
         &python(READS_JSON),
+        "topdown icmp-ping -c 2 -i 0.1 -W 0.2 203.0.113.134",
+        "topdown icmp-ping -c 2 -i 0.1 -W 0.2 203.0.113.227",
+        "topdown icmp-ping -c 2 -i 0.1 -W 0.2 203.0.113.134 203.0.113.227 \
+         203.0.113.212 203.0.113.232",
     ]) else {
         return;
     };
@@ -418,10 +433,27 @@ fn several_hosts_stand_side_by_side() {
         ("error 203.0.113.134 Time to live exceeded", 2),
         ("duplicate 203.0.113.232 ", 4),
         ("bad 203.0.113.227 ", 2),
-        ("summary ", 5),
+        ("summary h2  2 2 0 0 0", 1),
+        ("summary 203.0.113.133  2 0 0 0 0", 1),
+        ("summary 203.0.113.134  2 0 0 0 2", 1),
+        ("summary 203.0.113.232  2 2 4 0 0", 1),
+        ("summary 203.0.113.227  2 0 0 2 0", 1),
     ] {
         assert_eq!(json.matches(event).count(), count, "{event}: {json}");
     }
+    assert!(all[4].stdout.contains("0 received, +2 errors, 100% packet loss"));
+    assert!(all[5].stdout.contains("0 received, +2 corrupted, 100% packet"));
+    let table: Vec<Vec<&str>> = all[6]
+        .stdout
+        .lines()
+        .skip_while(|l| !l.starts_with("host "))
+        .map(|l| l.split_whitespace().collect())
+        .collect();
+    // sent, received, loss, late, dup, bad, err
+    assert_eq!(table[1][1..8], ["2", "0", "100%", "0", "0", "0", "2"]);
+    assert_eq!(table[2][1..8], ["2", "0", "100%", "0", "0", "2", "0"]);
+    assert_eq!(table[3][1..8], ["2", "2", "0%", "0", "0", "0", "0"]);
+    assert_eq!(table[4][1..3], ["2", "2"], "{}", all[6].stdout);
 }
 
 /// An error about a request that has timed out already does not hold the
@@ -454,6 +486,8 @@ fn the_time_of_another_host() {
         "topdown icmp-ping --timestamp -c 1 h2",
         "topdown icmp-ping --timestamp -c 1 -W 0.2 203.0.113.222",
         "topdown icmp-ping --timestamp --json -c 1 h2",
+        "topdown icmp-ping --timestamp -c 1 -W 0.2 203.0.113.252",
+        "topdown icmp-ping --timestamp -c 1 -W 0.2 203.0.113.253",
     ]) else {
         return;
     };
@@ -470,6 +504,10 @@ fn the_time_of_another_host() {
     assert!(all[1].stdout.contains(" ms delay="), "{}", all[1].stdout);
     assert_received(&all[2], 1, 0);
     assert!(all[3].stdout.contains(",\"otime\":"), "{}", all[3].stdout);
+    assert_received(&all[4], 1, 0);
+    assert!(all[4].stdout.contains("this was never asked"));
+    assert_received(&all[5], 1, 0);
+    assert!(all[5].stdout.contains("(truncated)"), "{}", all[5].stdout);
 }
 
 #[test]
@@ -519,6 +557,10 @@ fn without_privileges() {
         run(open, "-c 1 -6 -t 1 h2"),
         run(open, "-c 1 -W 0.2 203.0.113.227"),
         run(open, "--timestamp -c 1 h2"),
+        run(open, "-c 2 -i 0.1 203.0.113.134 203.0.113.134"),
+        run(open, "-c 1 203.0.113.210"),
+        run(open, "-c 2 -i 0.1 -M do -s 1400 203.0.113.20"),
+        run(open, "-c 1 -I 192.0.2.10 192.0.2.1"),
         // what root has is given up before the first packet is sent
         "topdown icmp-ping -c 2 -i 0.4 h2 >out & \n\
          until grep -q icmp_seq=1 out; do sleep 0.01; done\n\
@@ -542,7 +584,14 @@ fn without_privileges() {
     assert!(all[6].stdout.contains("wrong data byte #55"));
     assert_eq!(all[7].status, 2);
     assert!(!all[7].stderr.contains("ping_group_range"), "it would not help");
-    assert!(all[8].stdout.contains("CapPrm:\t0000000000000000"));
+    assert_eq!(all[8].stdout.matches("!11/0").count(), 4, "{:?}", all[8]);
+    assert!(all[9].stdout.contains("pointer = 20"), "{}", all[9].stdout);
+    // once a router says so, then our own system, and nobody twice
+    let mtu = "Frag needed and DF set (mtu = 1000)";
+    assert_eq!(all[10].stdout.matches(mtu).count(), 1, "{}", all[10].stdout);
+    assert!(all[10].stdout.contains("+2 errors"), "{}", all[10].stdout);
+    assert_received(&all[11], 1, 1);
+    assert!(all[12].stdout.contains("CapPrm:\t0000000000000000"));
 }
 
 /// Root, and a user with the capability on the file, on this machine.
@@ -580,6 +629,20 @@ fn the_capability_on_the_file_is_enough() {
     assert_received(&allowed, 1, 1);
     let fast = run(&["icmp-ping", "-i", "0.001", "-c", "1", "127.0.0.1"]);
     assert!(fast.stderr.contains("0.002 seconds is for root"), "{fast:?}");
+    // set-user-ID: what it writes, it writes as who started it
+    let mode = |mode| {
+        use std::os::unix::fs::PermissionsExt;
+        std::fs::set_permissions(&copy, PermissionsExt::from_mode(mode))
+    };
+    std::fs::copy(BINARY, &copy).unwrap();
+    mode(0o4755).unwrap();
+    let allowed = run(&["icmp-ping", "-c", "1", "127.0.0.1"]);
+    assert_received(&allowed, 1, 1);
+    for option in ["--pcap", "--diagram"] {
+        let file = folder.path("roots-own");
+        let denied = run(&["icmp-ping", "-c", "1", option, &file, "127.0.0.1"]);
+        assert!(denied.stderr.contains("Permission denied"), "{denied:?}");
+    }
     let flood = run(&["icmp-ping", "-f", "127.0.0.1"]);
     assert!(flood.stderr.contains("only root may flood"), "{flood:?}");
 }

@@ -182,6 +182,32 @@ fn short_quotes_are_not_guessed_at() {
     }
 }
 
+/// `-I` believes an echo reply and an error for the same reasons as a ping.
+#[test]
+fn what_is_not_ours_is_no_answer() {
+    let hosts = [224, 225, 228, 238, 248, 249, 250, 251];
+    let command = |n: &u32| {
+        format!("topdown traceroute -n -I -q 1 -f 3 -m 3 -w 0.2 203.0.113.{n}")
+    };
+    let mut commands: Vec<String> = hosts.iter().map(command).collect();
+    // a redirect, and then the reply, which counts
+    commands.push(command(&212));
+    // and what was for the sockets alone is given up
+    commands.push(
+        "topdown traceroute -n -I -w 1 -m 3 203.0.113.133 >out &\n\
+         until grep -q hops out; do sleep 0.01; done\n\
+         grep CapPrm /proc/$!/status; wait"
+            .into(),
+    );
+    let Some(all) = lab(&commands) else { return };
+    for (n, ran) in hosts.iter().zip(&all) {
+        assert_eq!(table(ran).0, ["3 *"], "{n}");
+    }
+    assert_eq!(table(&all[8]).0, ["3 203.0.113.212"]);
+    assert_eq!(all[8].status, 0);
+    assert!(all[9].stdout.contains("CapPrm:\t0000000000000000"));
+}
+
 /// All probes of a run are one flow: one port, or one checksum.
 #[test]
 fn all_probes_are_one_flow() {
