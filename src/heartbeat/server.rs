@@ -173,20 +173,23 @@ impl Watcher {
                 other => other.doing(|| "wait")?,
             }
             let woke = Instant::now();
-            let planned = turn + limit;
             match signals.take() {
                 Some(libc::SIGQUIT) => self.table()?,
                 Some(_) => return Ok(()),
                 None => {}
             }
             let known = self.take_all()?;
-            self.stood_still(woke.saturating_duration_since(planned));
+            // we stood still when the wait was longer than it should be, or
+            // our own work was long
+            let now = Instant::now();
+            let waited = woke.saturating_duration_since(began + limit);
+            self.stood_still(waited + (began - turn) + (now - woke));
             self.judge(known)?;
             let gone = |c: &Client| c.state != State::Up;
             if self.once && self.clients.values().any(gone) {
                 return Ok(());
             }
-            turn = woke;
+            turn = now;
         }
     }
 
