@@ -118,7 +118,7 @@ fn a_crash_a_restart_and_a_goodbye() {
     assert_eq!(who(&first), who(&goodbye));
     assert_eq!(first.find(' '), Some("18:40:01.250".len()));
     let table = watch.end();
-    let row = format!("{:24} goodbye ", who(&first));
+    let row = format!("{:21} goodbye ", who(&first));
     assert!(table.contains(&row), "{table}");
     assert!(!table.contains(" down:"), "who said goodbye is not down");
 }

@@ -129,7 +129,7 @@ impl Watcher {
                 }
             }
             let head = format!(
-                "{:24} {:8} {:>7} {:>6} {:>5} {:>5} {:>5}  {}\n",
+                "{:21} {:8} {:>6} {:>5} {:>5} {:>5} {:>5}  {}\n",
                 "client",
                 "state",
                 "heard",
@@ -137,7 +137,7 @@ impl Watcher {
                 "twice",
                 "order",
                 "late",
-                "offset + delay, over least (ms)"
+                "diff, over least"
             );
             text.insert_str(0, &head);
         }
@@ -163,7 +163,7 @@ fn row(json: bool, from: SocketAddr, client: &Client, state: &str) -> String {
             counts.late,
         ),
         false => format!(
-            "{:24} {state:8} {:>7} {:>6} {:>5} {:>5} {:>5}  {difference:.3}, \
+            "{:21} {state:8} {:>6} {:>5} {:>5} {:>5} {:>5}  {difference:.3}, \
              {over:.3}\n",
             from.to_string(),
             counts.heard,
