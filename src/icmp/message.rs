@@ -109,9 +109,17 @@ pub fn emit(kind: u8, identifier: u16, sequence: u16, data: &[u8]) -> Vec<u8> {
     bytes.extend(identifier.to_be_bytes());
     bytes.extend(sequence.to_be_bytes());
     bytes.extend(data);
-    let checksum = internet_checksum(&bytes);
-    bytes[2..4].copy_from_slice(&checksum.to_be_bytes());
+    begin_data(&mut bytes, &[]);
     bytes
+}
+
+/// Writes the beginning of a message's data, and the checksum that it then
+/// has.
+pub fn begin_data(bytes: &mut [u8], beginning: &[u8]) {
+    bytes[HEADER..HEADER + beginning.len()].copy_from_slice(beginning);
+    bytes[2..4].fill(0);
+    let checksum = internet_checksum(bytes);
+    bytes[2..4].copy_from_slice(&checksum.to_be_bytes());
 }
 
 /// What the checksum over IPv6 covers besides the message. RFC 8200 §8.1
@@ -170,6 +178,9 @@ mod tests {
         assert_eq!((message.identifier(), message.sequence()), (0x1234, 1));
         assert_eq!((message.checksum, message.data), (0x06fa, &b"ping"[..]));
         assert_eq!(Message::parse(&bytes[..7]), None);
+        let mut other = emit(8, 0x1234, 1, b"....");
+        begin_data(&mut other, b"ping");
+        assert_eq!(other, bytes);
         // of odd length
         assert_eq!(internet_checksum(&emit(8, 1, 1, b"odd")), 0);
     }

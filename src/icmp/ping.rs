@@ -33,7 +33,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::capture::Capture;
-use super::message::{Version, emit, time_stamp};
+use super::message::{Version, begin_data, emit, time_stamp};
 use super::socket::{
     IcmpSocket, Travel, bind_to_interface, give_up_privileges, path_mtu,
 };
@@ -97,6 +97,9 @@ const MAX_PACKET: usize = 65_536;
 
 /// An error of an earlier request may be in the way of a send, each once.
 const TRIES: usize = 20;
+
+/// Shorter intervals are not slept through.
+const SHORT: Duration = Duration::from_micros(2500);
 
 /// Signals are looked for after so many packets of a flood.
 const FLOOD_TURN: u64 = 256;
@@ -233,7 +236,14 @@ impl Pinger {
                 .filter_map(|host| host.record.next_expiry(patience));
             let wake = more.then_some(self.due).into_iter().chain(deadline);
             let wake = wake.chain(expiry).min().unwrap_or(now);
-            match self.wait(signals, wake.saturating_duration_since(now))? {
+            // Who has slept wakes in a cold processor and measures that as
+            // well. For so short a time it is not worth it, as ping(8) has it.
+            let awake = self.options.interval < SHORT && !waiting;
+            let limit = match awake {
+                true => Duration::ZERO,
+                false => wake.saturating_duration_since(now),
+            };
+            match self.wait(signals, limit)? {
                 Some(libc::SIGQUIT) => self.summary(false)?,
                 Some(_) => return Ok(()),
                 None => self.receive_all(false)?,
@@ -313,7 +323,8 @@ impl Pinger {
         let host = &self.hosts[index];
         let (to, identifier) = (host.address, host.identifier);
         let kind = self.kind(socket.version);
-        let mut data = host.data(&[]);
+        let data = host.data(&[]);
+        let mut message = emit(kind, identifier, sequence as u16, &data);
         // last of all the time, by both clocks
         let sent = Instant::now();
         let at = wall_clock();
@@ -321,8 +332,7 @@ impl Pinger {
             true => originate_timestamp(at),
             false => time_stamp(at, data.len()),
         };
-        data[..mark.len()].copy_from_slice(&mark);
-        let message = emit(kind, identifier, sequence as u16, &data);
+        begin_data(&mut message, &mark);
         let mut outcome = socket.send(&message, &to);
         for _ in 0..TRIES {
             // (not of this one: an error of an earlier one was in its way)
