@@ -4,7 +4,7 @@
 use std::process::{Command, Stdio};
 
 use crate::harness::{BINARY, Folder, Ran, have, run_command, skip};
-use crate::lab::{flat, have_admin, lab};
+use crate::lab::{captured, flat, have_admin, lab};
 
 /// What a run printed about its first ping, without the time.
 fn first_line(ran: &Ran) -> String {
@@ -187,7 +187,7 @@ fn what_no_honest_host_answers_is_no_reply() {
     for which in [0, 1] {
         let command = |n| {
             let host = &rare(n)[which];
-            format!("topdown icmp-ping -v -c 1 -W 0.2 {host}")
+            format!("topdown icmp-ping -v -c 1 -W 0.5 {host}")
         };
         let commands: Vec<String> =
             named.iter().map(|(n, _)| command(*n)).collect();
@@ -211,7 +211,7 @@ fn what_no_honest_host_answers_is_no_reply() {
 #[test]
 fn duplicates_long_headers_and_old_sequence_numbers() {
     let command = |n: u32, more: &str| {
-        format!("topdown icmp-ping -c 2 -i 0.3 -W 0.2 {more} {}", rare(n)[0])
+        format!("topdown icmp-ping -c 2 -i 0.3 -W 1 {more} {}", rare(n)[0])
     };
     let Some(all) = lab(&[
         command(40, ""),
@@ -314,16 +314,18 @@ fn packets_as_tcpdump_sees_them() {
         return;
     }
     let Some(all) = lab(&[
-        "tcpdump -Z root -U --immediate-mode -i r1 -c 11 -w all.pcap \
-         'icmp or (icmp6 and ip6[40] >= 128 and ip6[40] <= 129)' 2>dump.err &\n\
-         until grep -q listening dump.err; do sleep 0.02; done\n\
-         topdown icmp-ping -c 2 -i 0.1 --pcap own.pcap -4 h2\n\
-         topdown icmp-ping -c 2 -i 0.1 --pcap own6.pcap -6 h2\n\
-         SKELETON\n\
-         topdown icmp-ping -c 1 203.0.113.10\n\
-         wait"
-            .replace("SKELETON", &python(BAD_CHECKSUM))
-            .as_str(),
+        captured(
+            "icmp or (icmp6 and ip6[40] >= 128 and ip6[40] <= 129)",
+            11,
+            &format!(
+                "topdown icmp-ping -c 2 -i 0.1 --pcap own.pcap -4 h2
+                 topdown icmp-ping -c 2 -i 0.1 --pcap own6.pcap -6 h2
+                 {}
+                 topdown icmp-ping -c 1 203.0.113.10",
+                python(BAD_CHECKSUM)
+            ),
+        )
+        .as_str(),
         "tcpdump -nvvr all.pcap icmp",
         "tcpdump -nvvr all.pcap 'icmp6 and (ip6[40] == 128 or ip6[40] == 129)'",
         "tcpdump -nvvr own.pcap; tcpdump -nvvr own6.pcap",
@@ -396,15 +398,15 @@ fn quotes_drawings_and_checksums_are_explained() {
 #[test]
 fn several_hosts_stand_side_by_side() {
     let Some(all) = lab(&[
-        "topdown icmp-ping -c 3 -i 0.1 -W 0.2 r1 h2 203.0.113.133 \
+        "topdown icmp-ping -c 3 -i 0.1 -W 1 r1 h2 203.0.113.133 \
          203.0.113.134 -4",
-        "topdown icmp-ping -c 2 -i 0.1 -W 0.2 127.0.0.1 127.0.0.1 ::1",
-        "topdown icmp-ping --json -c 2 -i 0.1 -W 0.2 h2 203.0.113.133 \
+        "topdown icmp-ping -c 2 -i 0.1 -W 1 127.0.0.1 127.0.0.1 ::1",
+        "topdown icmp-ping --json -c 2 -i 0.1 -W 1 h2 203.0.113.133 \
          203.0.113.134 203.0.113.232 203.0.113.227 >json",
         &python(READS_JSON),
-        "topdown icmp-ping -c 2 -i 0.1 -W 0.2 203.0.113.134",
-        "topdown icmp-ping -c 2 -i 0.1 -W 0.2 203.0.113.227",
-        "topdown icmp-ping -c 2 -i 0.1 -W 0.2 203.0.113.134 203.0.113.227 \
+        "topdown icmp-ping -c 2 -i 0.1 -W 1 203.0.113.134",
+        "topdown icmp-ping -c 2 -i 0.1 -W 1 203.0.113.227",
+        "topdown icmp-ping -c 2 -i 0.1 -W 1 203.0.113.134 203.0.113.227 \
          203.0.113.212 203.0.113.232",
     ]) else {
         return;
@@ -484,10 +486,10 @@ fn the_time_of_another_host() {
     let Some(all) = lab(&[
         "topdown icmp-ping --timestamp -c 2 -i 0.1 203.0.113.216",
         "topdown icmp-ping --timestamp -c 1 h2",
-        "topdown icmp-ping --timestamp -c 1 -W 0.2 203.0.113.222",
+        "topdown icmp-ping --timestamp -c 1 -W 1 203.0.113.222",
         "topdown icmp-ping --timestamp --json -c 1 h2",
-        "topdown icmp-ping --timestamp -c 1 -W 0.2 203.0.113.252",
-        "topdown icmp-ping --timestamp -c 1 -W 0.2 203.0.113.253",
+        "topdown icmp-ping --timestamp -c 1 -W 1 203.0.113.252",
+        "topdown icmp-ping --timestamp -c 1 -W 1 203.0.113.253",
     ]) else {
         return;
     };
@@ -555,7 +557,7 @@ fn without_privileges() {
         run(open, "-e -c 1 203.0.113.134"),
         run(open, "-c 1 203.0.113.130"),
         run(open, "-c 1 -6 -t 1 h2"),
-        run(open, "-c 1 -W 0.2 203.0.113.227"),
+        run(open, "-c 1 -W 1 203.0.113.227"),
         run(open, "--timestamp -c 1 h2"),
         run(open, "-c 2 -i 0.1 203.0.113.134 203.0.113.134"),
         run(open, "-c 1 203.0.113.210"),

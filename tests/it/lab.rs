@@ -83,6 +83,27 @@ pub fn flat(text: &str) -> String {
     words.collect::<Vec<_>>().join(" ")
 }
 
+/// A command of the shell that keeps what passes h1's link in all.pcap while
+/// others run: so many packets, or it is done again. (On a machine with much
+/// to do, tcpdump may say that it listens, and hear nothing.)
+pub fn captured(filter: &str, least: usize, commands: &str) -> String {
+    format!(
+        "for attempt in 1 2 3; do
+         tcpdump -Z root -U --immediate-mode -i r1 -w all.pcap '{filter}' \
+         2>dump.err &
+         until grep -q listening dump.err; do sleep 0.02; done
+         {commands}
+         for i in $(seq 20); do
+           packets=$(tcpdump -nr all.pcap 2>/dev/null | wc -l)
+           [ \"$packets\" -lt {least} ] || break
+           sleep 0.05
+         done
+         kill $!; wait $!
+         [ \"$packets\" -lt {least} ] || break
+         done"
+    )
+}
+
 /// Is a program here, where administrators have theirs, too?
 pub fn have_admin(program: &str) -> bool {
     let places = ["/sbin", "/usr/sbin"];
