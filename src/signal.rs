@@ -12,8 +12,8 @@ use std::process;
 use std::thread;
 use std::time::Duration;
 
-use crate::error::{Doing, Error};
-use crate::net::check;
+use crate::error::{Doing, Error, is_timeout};
+use crate::net::{self, check};
 use crate::trace;
 
 /// How long what is in flight may go on after a stop.
@@ -111,16 +111,29 @@ impl Signals {
         Ok(Signals(read_end))
     }
 
-    pub fn fd(&self) -> i32 {
-        self.0.as_raw_fd()
+    /// Waits until a signal comes, one of the other descriptors can be read,
+    /// or the time is over; which signal, if one came.
+    pub fn wait(
+        &self,
+        others: &[i32],
+        limit: Duration,
+    ) -> Result<Option<i32>, Error> {
+        let poll = |fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
+        let mut waits = vec![poll(self.0.as_raw_fd())];
+        waits.extend(others.iter().map(|fd| poll(*fd)));
+        match net::poll(&mut waits, limit) {
+            Err(e) if is_timeout(&e) => Ok(None),
+            other => other.doing(|| "wait").map(|()| self.take()),
+        }
     }
 
     /// The number of a signal that has come.
-    pub fn take(&self) -> Option<i32> {
+    fn take(&self) -> Option<i32> {
         let mut number = [0u8];
         // SAFETY: the pointer is to the one octet that may be written.
-        let count =
-            unsafe { libc::read(self.fd(), number.as_mut_ptr().cast(), 1) };
+        let count = unsafe {
+            libc::read(self.0.as_raw_fd(), number.as_mut_ptr().cast(), 1)
+        };
         (count == 1).then_some(i32::from(number[0]))
     }
 }

@@ -21,7 +21,7 @@ use super::message::Heartbeat;
 use crate::Tool;
 use crate::args::{self, Args};
 use crate::datagram::{is_from_icmp, wall_clock};
-use crate::error::{Doing, Error, Outcome, is_timeout, reason};
+use crate::error::{Doing, Error, Outcome, reason};
 use crate::net::{self, Destination};
 use crate::output::{say, wrote};
 use crate::signal::Signals;
@@ -151,26 +151,12 @@ impl Heart {
             if due + self.interval < Instant::now() {
                 due = Instant::now();
             }
-            if self.wait_until(due, signals)? {
+            let limit = due.saturating_duration_since(Instant::now());
+            if signals.wait(&[], limit)?.is_some() {
                 break;
             }
         }
         Ok(())
-    }
-
-    /// True: a signal came first.
-    fn wait_until(
-        &self,
-        due: Instant,
-        signals: &Signals,
-    ) -> Result<bool, Error> {
-        let fd = signals.fd();
-        let mut waits = [libc::pollfd { fd, events: libc::POLLIN, revents: 0 }];
-        let limit = due.saturating_duration_since(Instant::now());
-        match net::poll(&mut waits, limit) {
-            Err(e) if is_timeout(&e) => Ok(false),
-            other => other.doing(|| "wait").map(|()| true),
-        }
     }
 
     fn send(&mut self, goodbye: bool) -> Result<(), Error> {

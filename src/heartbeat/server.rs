@@ -33,7 +33,7 @@ use super::watch::{Arrival, Client, State};
 use crate::Tool;
 use crate::args::{self, Args};
 use crate::datagram::{receive, wall_clock};
-use crate::error::{Doing, Error, Outcome, is_timeout};
+use crate::error::{Doing, Error, Outcome};
 use crate::net;
 use crate::output::say;
 use crate::signal::Signals;
@@ -165,15 +165,9 @@ impl Watcher {
                 }
                 _ => SOON,
             };
-            let poll =
-                |fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
-            let mut waits = [poll(self.socket.as_raw_fd()), poll(signals.fd())];
-            match net::poll(&mut waits, limit) {
-                Err(e) if is_timeout(&e) => {}
-                other => other.doing(|| "wait")?,
-            }
+            let signal = signals.wait(&[self.socket.as_raw_fd()], limit)?;
             let woke = Instant::now();
-            match signals.take() {
+            match signal {
                 Some(libc::SIGQUIT) => self.table()?,
                 Some(_) => return Ok(()),
                 None => {}

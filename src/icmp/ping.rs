@@ -40,7 +40,7 @@ use super::socket::{
 use crate::Tool;
 use crate::args::Args;
 use crate::datagram::{is_from_icmp, wall_clock};
-use crate::error::{Doing, Error, Outcome, is_timeout, reason};
+use crate::error::{Doing, Error, Outcome, reason};
 use crate::net;
 use crate::signal::Signals;
 use crate::trace::{Party, Trace};
@@ -243,7 +243,9 @@ impl Pinger {
                 true => Duration::ZERO,
                 false => wake.saturating_duration_since(now),
             };
-            match self.wait(signals, limit)? {
+            let fds: Vec<i32> =
+                self.sockets.iter().map(AsRawFd::as_raw_fd).collect();
+            match signals.wait(&fds, limit)? {
                 Some(libc::SIGQUIT) => self.summary(false)?,
                 Some(_) => return Ok(()),
                 None => self.receive_all(false)?,
@@ -293,21 +295,6 @@ impl Pinger {
 
     fn tell(&mut self, index: usize, event: &Event) -> Result<(), Error> {
         self.report.tell(&self.hosts, index, event)
-    }
-
-    /// Waits for a packet or a signal; which signal, if one came.
-    fn wait(
-        &self,
-        signals: &Signals,
-        limit: Duration,
-    ) -> Result<Option<i32>, Error> {
-        let poll = |fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
-        let mut waits = vec![poll(signals.fd())];
-        waits.extend(self.sockets.iter().map(|s| poll(s.as_raw_fd())));
-        match net::poll(&mut waits, limit) {
-            Err(e) if is_timeout(&e) => Ok(None),
-            other => other.doing(|| "wait").map(|()| signals.take()),
-        }
     }
 
     /// The socket of a host's version of IP.

@@ -42,7 +42,7 @@ use super::message::Version;
 use super::socket::give_up_privileges;
 use crate::Tool;
 use crate::args::{self, Args};
-use crate::error::{Doing, Error, Outcome, is_timeout};
+use crate::error::{Doing, Error, Outcome};
 use crate::net::{self, Family};
 use crate::signal::Signals;
 use crate::stats::ms;
@@ -261,14 +261,7 @@ impl Tracer {
             });
             let limit = expiries.min().unwrap_or(NAME_TURN);
             let limit = if names { limit.min(NAME_TURN) } else { limit };
-            let poll =
-                |fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
-            let mut waits = [poll(self.probes.fd()), poll(signals.fd())];
-            match net::poll(&mut waits, limit) {
-                Err(e) if is_timeout(&e) => {}
-                other => other.doing(|| "wait")?,
-            }
-            if signals.take().is_some() {
+            if signals.wait(&[self.probes.fd()], limit)?.is_some() {
                 return Ok(());
             }
             self.receive()?;

@@ -182,25 +182,12 @@ impl Pinger {
             let sends = ready.then_some(due);
             let expires = self.record.next_expiry(self.patience);
             let wake = sends.into_iter().chain(expires).min().unwrap_or(now);
-            match self.wait(signals, wake.saturating_duration_since(now))? {
+            let limit = wake.saturating_duration_since(now);
+            match signals.wait(&[self.socket.as_raw_fd()], limit)? {
                 Some(libc::SIGQUIT) => self.summary()?,
                 Some(_) => return Ok(()),
                 None => self.receive()?,
             }
-        }
-    }
-
-    /// Waits for a datagram or a signal; which signal, if one came.
-    fn wait(
-        &self,
-        signals: &Signals,
-        limit: Duration,
-    ) -> Result<Option<i32>, Error> {
-        let poll = |fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
-        let mut waits = [poll(self.socket.as_raw_fd()), poll(signals.fd())];
-        match net::poll(&mut waits, limit) {
-            Err(e) if is_timeout(&e) => Ok(None),
-            other => other.doing(|| "wait").map(|()| signals.take()),
         }
     }
 

@@ -28,7 +28,7 @@ use super::dice::{Dice, milliseconds, probability};
 use super::payload::sequence;
 use crate::Tool;
 use crate::args::{self, Args};
-use crate::error::{Doing, Error, Outcome, is_timeout};
+use crate::error::{Doing, Error, Outcome};
 use crate::net;
 use crate::output::say;
 use crate::signal::Signals;
@@ -189,17 +189,11 @@ impl Echo {
             if once && answered {
                 return Ok(());
             }
-            let poll =
-                |fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
-            let mut waits = [poll(self.socket.as_raw_fd()), poll(signals.fd())];
             let limit = self.next_due().map_or(Duration::MAX, |due| {
                 due.saturating_duration_since(Instant::now())
             });
-            match net::poll(&mut waits, limit) {
-                Err(e) if is_timeout(&e) => {}
-                other => other.doing(|| "wait")?,
-            }
-            if signals.take().is_some() {
+            let fd = self.socket.as_raw_fd();
+            if signals.wait(&[fd], limit)?.is_some() {
                 return Ok(());
             }
         }
